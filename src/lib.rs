@@ -1,0 +1,2 @@
+//! optout
+pub mod link;

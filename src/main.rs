@@ -1,0 +1,2 @@
+//! The command `optout`.
+fn main() {}
