@@ -1,2 +1,4 @@
 //! optout
+#[cfg(feature = "server")]
+pub mod ledger;
 pub mod link;

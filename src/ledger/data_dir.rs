@@ -1,0 +1,145 @@
+//! The data directory: which files a store consists of, and that nobody else may read them.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `optout.db` (and `-wal`, `-shm` beside it) | history, state, addresses, texts, API key hashes |
+//! | `store.secret` | the secret that identifiers are computed with |
+//! | `signing-keys.toml` | the keys that links are signed with |
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::digest::zeroize::{Zeroize as _, Zeroizing};
+
+use super::recipient::StoreSecret;
+use super::store::StoreError;
+
+const SECRET_PREFIX: &str = "optout_secret_";
+
+/// A directory that is to hold, or holds, a store.
+#[derive(Debug, Clone)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// The directory at `path`, whether it exists or not.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where the database lies.
+    pub fn database(&self) -> PathBuf {
+        self.0.join("optout.db")
+    }
+
+    /// Where the store's secret lies.
+    pub fn secret(&self) -> PathBuf {
+        self.0.join("store.secret")
+    }
+
+    /// Where the signing keys lie.
+    pub fn signing_keys(&self) -> PathBuf {
+        self.0.join("signing-keys.toml")
+    }
+
+    /// Whether there is a database.
+    pub fn holds_a_store(&self) -> bool {
+        self.database().exists()
+    }
+
+    /// Makes what is not there yet: the directory (mode 0700), a secret and an empty database
+    /// file (0600). Two processes that begin at once end up with the same ones.
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        let builder = &mut DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&self.0).map_err(|e| io_error(&self.0, &e))?;
+        if !self.database().exists() {
+            let mut random = Zeroizing::new([0; 32]);
+            getrandom::fill(&mut *random).map_err(|e| io_error(&self.secret(), &e))?;
+            let text = format!("{SECRET_PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*random));
+            self.create_once(&self.secret(), text.as_bytes())?;
+            self.create_once(&self.database(), b"")?;
+        }
+        Ok(())
+    }
+
+    /// Puts a whole file in place, or leaves the one that is there.
+    fn create_once(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
+        let whole = self.write_beside(path, content)?;
+        let linked = fs::hard_link(&whole, path);
+        fs::remove_file(&whole).map_err(|e| io_error(&whole, &e))?;
+        match linked {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error(path, &e)),
+            _ => self.sync(),
+        }
+    }
+
+    /// Replaces a file by one with mode 0600, wholly or not at all.
+    pub(super) fn replace(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
+        let whole = self.write_beside(path, content)?;
+        fs::rename(&whole, path).map_err(|e| io_error(path, &e))?;
+        self.sync()
+    }
+
+    fn write_beside(&self, path: &Path, content: &[u8]) -> Result<PathBuf, StoreError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let beside = path.with_file_name(name);
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            file.write_all(content)?;
+            file.sync_all()
+        };
+        write().map_err(|e| io_error(&beside, &e))?;
+        Ok(beside)
+    }
+
+    /// Makes new names in the directory durable.
+    fn sync(&self) -> Result<(), StoreError> {
+        File::open(&self.0).and_then(|dir| dir.sync_all()).map_err(|e| io_error(&self.0, &e))
+    }
+
+    /// Holds other processes off while the returned handle lives.
+    pub(super) fn lock(&self) -> Result<File, StoreError> {
+        let path = self.secret();
+        let lock = || {
+            let file = File::open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        lock().map_err(|e: io::Error| io_error(&path, &e))
+    }
+
+    pub(super) fn read_secret(&self) -> Result<StoreSecret, StoreError> {
+        let path = self.secret();
+        let mut text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Secret { path, problem: "is missing" });
+            }
+            Err(e) => return Err(io_error(&path, &e)),
+        };
+        let mut decoded = Zeroizing::new([0; 33]);
+        let encoded = text.trim_ascii().strip_prefix(SECRET_PREFIX.as_bytes());
+        let length = encoded.and_then(|e| URL_SAFE_NO_PAD.decode_slice(e, &mut *decoded).ok());
+        text.as_mut_slice().zeroize();
+        match (length, decoded.first_chunk()) {
+            (Some(32), Some(secret)) => Ok(StoreSecret::from_bytes(secret)),
+            _ => Err(StoreError::Secret { path, problem: "does not hold a store's secret" }),
+        }
+    }
+}
+
+/// An error of the operating system upon a file.
+pub(super) fn io_error(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Io { path: path.to_owned(), detail: error.to_string() }
+}

@@ -1,0 +1,41 @@
+//! What is remembered and decided: recipients, the history of events, the policy, and the store
+//! that keeps them.
+//!
+//! One history, written first, is the truth. [`decide`] says what an act comes to, purely;
+//! [`Store`] is the contract of what keeps it, and [`SqliteStore`] keeps it in SQLite;
+//! [`Recorder`] gathers the acts of many tasks into few transactions.
+//!
+//! This room knows nothing of HTTP, of tokens, or of the clock.
+
+mod api_key;
+mod data_dir;
+mod event;
+mod key_file;
+mod policy;
+mod recipient;
+mod recorder;
+mod sqlite;
+mod store;
+mod time;
+
+pub use api_key::{ApiKey, Role};
+pub use data_dir::DataDir;
+pub use event::{Action, Event, Reason, Source, leaf_hash};
+pub use key_file::{KeyFile, KeyFileError, StoredKey};
+pub use policy::{Act, Decision, Standing, Suppression, decide};
+pub use recipient::{Recipient, RecipientError, RecipientId, Salt, StoreSecret};
+pub use recorder::Recorder;
+pub use sqlite::SqliteStore;
+pub use store::{
+    Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store,
+    StoreError, Verification,
+};
+pub use time::{Time, TimeError};
+
+/// Serializes what has a text form as that text.
+pub(crate) fn as_text<T: std::fmt::Display, S: serde::Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}

@@ -1,0 +1,624 @@
+//! The policy: from what stands for a recipient and what is asked to what stands then. Pure; the
+//! store calls it inside its transaction, and `verify` calls it again over the history.
+//!
+//! Reasons stand side by side: a recipient has at most one suppression for each scope and
+//! reason, each with its own end, and none replaces another.
+//!
+//! | asked | nothing such stands | it stands, as long or longer | it stands, but ends sooner |
+//! |---|---|---|---|
+//! | `OptOut` S | unsubscribe for S begins | nothing ¹ | nothing: it has no end |
+//! | `Pause` S until U | pause for S begins | nothing ¹ | it ends at U ¹ |
+//! | `Suppress` S for R until U | R for S begins | nothing | it ends at U |
+//! | `Release` S of R | nothing | it ends | it ends |
+//!
+//! ¹ and exceptions for lists within S end: the recipient's own act covers those lists again.
+//!
+//! | asked | a complaint, bounce or manual covers L | else, on L itself: unsubscribe, pause | else, on a wider scope: unsubscribe, pause | else |
+//! |---|---|---|---|---|
+//! | `OptIn` L | refused, nothing changes | they end | L becomes an exception beneath it | nothing |
+//! | `Forget` | nothing: suppressions outlive the address | nothing | nothing | nothing |
+//!
+//! What is past its end stands no more, and is dropped at the recipient's next act. An exception
+//! lives as long as something wider that it is an exception from.
+
+use std::cmp::Reverse;
+
+use serde::Serialize;
+
+use super::event::{Action, Event, Reason};
+use super::time::Time;
+use crate::link::{ListId, Scope};
+
+/// A standing fact: nothing within `scope` is sent, since then, for this reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Suppression {
+    /// What it covers.
+    #[serde(serialize_with = "crate::ledger::as_text")]
+    pub scope: Scope,
+    /// Why it stands.
+    pub reason: Reason,
+    /// Since when, by the source's own account.
+    pub since: Time,
+    /// When it ends by itself.
+    pub until: Option<Time>,
+    /// The event that made it, or last extended it.
+    pub event: u64,
+}
+
+impl Suppression {
+    fn is_active(&self, at: Time) -> bool {
+        self.until.is_none_or(|until| at < until)
+    }
+
+    fn order(&self) -> (&Scope, Reason) {
+        (&self.scope, self.reason)
+    }
+}
+
+/// All that stands for one recipient: at most one suppression for each scope and reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// In the order of scope, then reason.
+    suppressions: Vec<Suppression>,
+    /// Lists that the recipient came back to beneath a wider unsubscribe or pause; in order.
+    exceptions: Vec<ListId>,
+}
+
+impl Standing {
+    /// What is active at `at`, in the order of scope, then reason.
+    pub fn active(&self, at: Time) -> impl Iterator<Item = &Suppression> {
+        self.suppressions.iter().filter(move |suppression| suppression.is_active(at))
+    }
+
+    /// Why mail for `list` is not to be sent at `at`: of all that covers it the strongest, then
+    /// the narrowest. `None` when it may be sent.
+    pub fn suppression_for(&self, list: &ListId, at: Time) -> Option<&Suppression> {
+        self.active(at)
+            .filter(|suppression| self.applies(suppression, list))
+            .min_by_key(|suppression| (suppression.reason, Reverse(suppression.scope.depth())))
+    }
+
+    /// What is active at `at` and includes all of `scope`.
+    pub fn covering(&self, scope: &Scope, at: Time) -> impl Iterator<Item = &Suppression> {
+        self.active(at).filter(|suppression| suppression.scope.includes(scope))
+    }
+
+    /// Whether a suppression that may cover `list` is not narrowed by an exception.
+    fn applies(&self, suppression: &Suppression, list: &ListId) -> bool {
+        let excepted = || is_wider(&suppression.scope, list) && self.exceptions.contains(list);
+        suppression.scope.covers(list) && (suppression.reason.outlasts_opt_in() || !excepted())
+    }
+
+    /// The exceptions, in order.
+    pub fn exceptions(&self) -> &[ListId] {
+        &self.exceptions
+    }
+
+    fn find(&self, scope: &Scope, reason: Reason) -> Result<usize, usize> {
+        self.suppressions.binary_search_by(|own| own.order().cmp(&(scope, reason)))
+    }
+
+    /// Begins or extends; `false` when as much stands already.
+    fn hold(&mut self, new: Suppression) -> bool {
+        match self.find(&new.scope, new.reason) {
+            Err(place) => {
+                self.suppressions.insert(place, new);
+                true
+            }
+            Ok(place) => {
+                let own = &mut self.suppressions[place];
+                let longer = match (own.until, new.until) {
+                    (Some(_), None) => true,
+                    (Some(own), Some(new)) => new > own,
+                    (None, _) => false,
+                };
+                if longer {
+                    (own.until, own.event) = (new.until, new.event);
+                }
+                longer
+            }
+        }
+    }
+
+    fn end(&mut self, scope: &Scope, reason: Reason) -> bool {
+        let found = self.find(scope, reason);
+        found.is_ok_and(|place| {
+            self.suppressions.remove(place);
+            true
+        })
+    }
+
+    /// The recipient's own act covers these lists again; `false` when none was excepted.
+    fn cover_again(&mut self, scope: &Scope) -> bool {
+        let before = self.exceptions.len();
+        self.exceptions.retain(|list| !scope.covers(list));
+        self.exceptions.len() < before
+    }
+
+    fn except(&mut self, list: &ListId) -> bool {
+        let beneath = self.suppressions.iter().any(|own| is_narrowed(own, list));
+        match self.exceptions.binary_search(list) {
+            Err(place) if beneath => {
+                self.exceptions.insert(place, list.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Drops what is past its end, and exceptions from nothing.
+    fn settle(&mut self, at: Time) {
+        self.suppressions.retain(|suppression| suppression.is_active(at));
+        let suppressions = &self.suppressions;
+        self.exceptions.retain(|list| suppressions.iter().any(|own| is_narrowed(own, list)));
+    }
+
+    /// Bytes for a store's row; equal for equal standings, empty when nothing stands.
+    ///
+    /// Each suppression as reason (1 byte, its code), since (8, big-endian), until (8, 0 for
+    /// none), event (8), scope length (1), scope; then each exception as 0, list length (1), list.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(64);
+        for own in &self.suppressions {
+            bytes.push(own.reason.code());
+            bytes.extend(own.since.as_millis().to_be_bytes());
+            bytes.extend(own.until.map_or(0, Time::as_millis).to_be_bytes());
+            bytes.extend(own.event.to_be_bytes());
+            push_text(&mut bytes, own.scope.as_str());
+        }
+        for list in &self.exceptions {
+            bytes.push(EXCEPTION);
+            push_text(&mut bytes, list.as_str());
+        }
+        bytes
+    }
+
+    /// Reads [`Standing::encode`]'s bytes; `None` when they are not whole.
+    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let mut standing = Self::default();
+        while let Some((&kind, rest)) = bytes.split_first() {
+            bytes = if kind == EXCEPTION {
+                let (list, rest) = take_text(rest)?;
+                standing.exceptions.push(list.parse().ok()?);
+                rest
+            } else {
+                let (suppression, rest) = take_suppression(Reason::from_code(kind)?, rest)?;
+                standing.suppressions.push(suppression);
+                rest
+            };
+        }
+        Some(standing)
+    }
+}
+
+/// Where a suppression's bytes have the code of its reason, which is never 0.
+const EXCEPTION: u8 = 0;
+
+/// Whether `scope` covers `list` from above it.
+fn is_wider(scope: &Scope, list: &ListId) -> bool {
+    scope.covers(list) && scope.as_str() != list.as_str()
+}
+
+/// Whether an exception for `list` would narrow this suppression.
+fn is_narrowed(suppression: &Suppression, list: &ListId) -> bool {
+    !suppression.reason.outlasts_opt_in() && is_wider(&suppression.scope, list)
+}
+
+fn push_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.push(u8::try_from(text.len()).expect("list identifiers have at most 255 octets"));
+    bytes.extend(text.as_bytes());
+}
+
+fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (&length, rest) = bytes.split_first()?;
+    let (text, rest) = rest.split_at_checked(length.into())?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+fn take_suppression(reason: Reason, bytes: &[u8]) -> Option<(Suppression, &[u8])> {
+    let (since, rest) = bytes.split_first_chunk()?;
+    let (until, rest) = rest.split_first_chunk()?;
+    let (event, rest) = rest.split_first_chunk()?;
+    let (scope, rest) = take_text(rest)?;
+    let until = match i64::from_be_bytes(*until) {
+        0 => None,
+        millis => Some(Time::from_millis(millis)?),
+    };
+    let suppression = Suppression {
+        scope: scope.parse().ok()?,
+        reason,
+        since: Time::from_millis(i64::from_be_bytes(*since))?,
+        until,
+        event: u64::from_be_bytes(*event),
+    };
+    Some((suppression, rest))
+}
+
+/// What is asked for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// The recipient leaves a scope.
+    OptOut {
+        /// What is left.
+        scope: Scope,
+    },
+    /// The recipient came back to a list by their own act.
+    OptIn {
+        /// The list alone, nothing beneath it.
+        list: ListId,
+    },
+    /// The recipient wants nothing for a while.
+    Pause {
+        /// What is paused.
+        scope: Scope,
+        /// When the pause ends.
+        until: Time,
+    },
+    /// A sender or operator stops mail, for a reason that outlasts an opt-in.
+    Suppress {
+        /// What is stopped.
+        scope: Scope,
+        /// [`Reason::Complaint`], [`Reason::Bounce`] or [`Reason::Manual`].
+        reason: Reason,
+        /// When it ends by itself, if it does.
+        until: Option<Time>,
+    },
+    /// An operator ends a suppression.
+    Release {
+        /// Exactly the suppression's scope.
+        scope: Scope,
+        /// Exactly its reason.
+        reason: Reason,
+    },
+    /// The recipient's address and texts are to be erased.
+    Forget,
+}
+
+impl Act {
+    /// A suppression for any reason, as the act that stands for it.
+    ///
+    /// # Errors
+    ///
+    /// An unsubscribe cannot have an end, and a pause needs one.
+    pub fn for_reason(
+        scope: Scope,
+        reason: Reason,
+        until: Option<Time>,
+    ) -> Result<Self, &'static str> {
+        match (reason, until) {
+            (Reason::Unsubscribe, None) => Ok(Self::OptOut { scope }),
+            (Reason::Unsubscribe, Some(_)) => {
+                Err("an unsubscribe has no end: leave it out, or use the reason pause")
+            }
+            (Reason::Pause, Some(until)) => Ok(Self::Pause { scope, until }),
+            (Reason::Pause, None) => {
+                Err("a pause needs its end: give the time until which it lasts")
+            }
+            (reason, until) => Ok(Self::Suppress { scope, reason, until }),
+        }
+    }
+
+    /// The event's action.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::OptOut { .. } => Action::OptOut,
+            Self::OptIn { .. } => Action::OptIn,
+            Self::Pause { .. } => Action::Pause,
+            Self::Suppress { .. } => Action::Suppress,
+            Self::Release { .. } => Action::Release,
+            Self::Forget => Action::Forget,
+        }
+    }
+
+    /// The event's scope.
+    pub fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::OptOut { scope }
+            | Self::Pause { scope, .. }
+            | Self::Suppress { scope, .. }
+            | Self::Release { scope, .. } => Some(scope.clone()),
+            Self::OptIn { list } => Some(list.clone().into()),
+            Self::Forget => None,
+        }
+    }
+
+    /// The event's reason: what is to stand, or what is to end.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::OptOut { .. } => Some(Reason::Unsubscribe),
+            Self::Pause { .. } => Some(Reason::Pause),
+            Self::Suppress { reason, .. } | Self::Release { reason, .. } => Some(*reason),
+            Self::OptIn { .. } | Self::Forget => None,
+        }
+    }
+
+    /// The event's end.
+    pub fn until(&self) -> Option<Time> {
+        match self {
+            Self::Pause { until, .. } => Some(*until),
+            Self::Suppress { until, .. } => *until,
+            _ => None,
+        }
+    }
+
+    /// What was asked when this event was made; `None` for events that ask nothing of a
+    /// recipient's standing, or that say too little.
+    pub fn of(event: &Event) -> Option<Self> {
+        let scope = event.scope.clone();
+        match event.action {
+            Action::OptOut => Some(Self::OptOut { scope: scope? }),
+            Action::Pause => Some(Self::Pause { scope: scope?, until: event.until? }),
+            Action::Suppress => {
+                Some(Self::Suppress { scope: scope?, reason: event.reason?, until: event.until })
+            }
+            Action::Release => Some(Self::Release { scope: scope?, reason: event.reason? }),
+            Action::OptIn => match scope? {
+                Scope::List(list) => Some(Self::OptIn { list }),
+                Scope::Everything => None,
+            },
+            Action::Forget => Some(Self::Forget),
+            Action::Preference
+            | Action::Feedback
+            | Action::Bounce
+            | Action::Complaint
+            | Action::Import
+            | Action::Restore
+            | Action::Describe => None,
+        }
+    }
+}
+
+/// What an act came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What stands now.
+    pub standing: Standing,
+    /// Whether that differs from what stood before.
+    pub changed: bool,
+    /// For an opt-in that was refused: the stronger reason that stands.
+    pub refused: Option<Suppression>,
+}
+
+/// Decides one act. `at` is when it is recorded and `event` the number it would get; `since` is
+/// what a new suppression shows, which differs from `at` when the source says so.
+pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64) -> Decision {
+    let mut after = standing.clone();
+    after.settle(at);
+    let mut refused = None;
+    let held = |scope: &Scope, reason, until| Suppression {
+        scope: scope.clone(),
+        reason,
+        since,
+        until,
+        event,
+    };
+    let changed = match act {
+        Act::OptOut { scope } => {
+            let covered = after.cover_again(scope);
+            after.hold(held(scope, Reason::Unsubscribe, None)) || covered
+        }
+        Act::Pause { scope, until } => {
+            let covered = after.cover_again(scope);
+            after.hold(held(scope, Reason::Pause, Some(*until))) || covered
+        }
+        Act::Suppress { scope, reason, until } => after.hold(held(scope, *reason, *until)),
+        Act::Release { scope, reason } => after.end(scope, *reason),
+        Act::OptIn { list } => {
+            refused = after
+                .suppression_for(list, at)
+                .filter(|strongest| strongest.reason.outlasts_opt_in())
+                .cloned();
+            refused.is_none() && come_back(&mut after, list)
+        }
+        Act::Forget => false,
+    };
+    after.settle(at);
+    Decision { standing: after, changed, refused }
+}
+
+/// Ends what the opt-in ends, and excepts the list from what is wider; every part is tried.
+fn come_back(standing: &mut Standing, list: &ListId) -> bool {
+    let own = Scope::from(list.clone());
+    let ended = [Reason::Unsubscribe, Reason::Pause].map(|reason| standing.end(&own, reason));
+    let excepted = standing.except(list);
+    ended.contains(&true) || excepted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_000_000;
+
+    fn time(millis: i64) -> Time {
+        Time::from_millis(millis).expect("in range")
+    }
+
+    fn scope(text: &str) -> Scope {
+        text.parse().expect("a scope")
+    }
+
+    fn list(text: &str) -> ListId {
+        text.parse().expect("a list")
+    }
+
+    fn opt_out(text: &str) -> Act {
+        Act::OptOut { scope: scope(text) }
+    }
+
+    fn opt_in(text: &str) -> Act {
+        Act::OptIn { list: list(text) }
+    }
+
+    fn suppress(text: &str, reason: Reason, until: Option<i64>) -> Act {
+        Act::for_reason(scope(text), reason, until.map(time)).expect("a possible act")
+    }
+
+    fn release(text: &str, reason: Reason) -> Act {
+        Act::Release { scope: scope(text), reason }
+    }
+
+    /// Runs acts one second apart and says of each whether it changed anything.
+    fn run(acts: &[Act]) -> (Standing, Vec<bool>) {
+        let mut standing = Standing::default();
+        let mut changes = Vec::new();
+        for (n, act) in acts.iter().enumerate() {
+            let at = time(NOW + n as i64 * 1000);
+            let decision = decide(&standing, act, at, at, n as u64 + 1);
+            assert_eq!(
+                Standing::decode(&decision.standing.encode()),
+                Some(decision.standing.clone())
+            );
+            changes.push(decision.changed);
+            standing = decision.standing;
+        }
+        (standing, changes)
+    }
+
+    fn stands(standing: &Standing, text: &str, at: i64) -> Option<Reason> {
+        standing.suppression_for(&list(text), time(at)).map(|suppression| suppression.reason)
+    }
+
+    /// The first table, each cell: what stood, what is asked, whether it changes anything, and
+    /// the end that stands then.
+    #[test]
+    fn every_cell_of_the_first_table() {
+        use Reason::*;
+        let (sooner, later) = (Some(NOW + 50_000), Some(NOW + 90_000));
+        let cells: &[(&[Act], Act, bool, Option<i64>)] = &[
+            (&[], opt_out("a"), true, None),
+            (&[opt_out("a")], opt_out("a"), false, None),
+            (&[], suppress("a", Pause, sooner), true, sooner),
+            (&[suppress("a", Pause, later)], suppress("a", Pause, sooner), false, later),
+            (&[suppress("a", Pause, sooner)], suppress("a", Pause, sooner), false, sooner),
+            (&[suppress("a", Pause, sooner)], suppress("a", Pause, later), true, later),
+            (&[], suppress("a", Manual, None), true, None),
+            (&[], suppress("a", Bounce, None), true, None),
+            (&[], suppress("a", Complaint, None), true, None),
+            (&[suppress("a", Manual, None)], suppress("a", Manual, None), false, None),
+            (&[suppress("a", Manual, None)], suppress("a", Manual, sooner), false, None),
+            (&[suppress("a", Manual, later)], suppress("a", Manual, sooner), false, later),
+            (&[suppress("a", Manual, sooner)], suppress("a", Manual, later), true, later),
+            (&[suppress("a", Manual, sooner)], suppress("a", Manual, None), true, None),
+        ];
+        for (before, act, changed, until) in cells {
+            let acts = [before, &[act.clone()][..]].concat();
+            let (standing, changes) = run(&acts);
+            assert_eq!(changes.last(), Some(changed), "{acts:?}");
+            let [own] = &standing.suppressions[..] else { panic!("{acts:?}: {standing:?}") };
+            assert_eq!((own.until, Some(own.reason)), (until.map(time), act.reason()), "{acts:?}");
+        }
+        for (before, changed) in
+            [(&[][..], false), (&[opt_out("a")], true), (&[suppress("a", Pause, sooner)], false)]
+        {
+            let (standing, changes) = run(&[before, &[release("a", Unsubscribe)]].concat());
+            assert_eq!(changes.last(), Some(&changed));
+            assert_eq!(
+                stands(&standing, "a", NOW + 9_000),
+                before.first().filter(|_| !changed).and_then(Act::reason)
+            );
+        }
+    }
+
+    #[test]
+    fn reasons_stand_side_by_side_and_end_alone() {
+        let acts =
+            [opt_out("a"), suppress("a", Reason::Bounce, None), release("a", Reason::Bounce)];
+        let (before, _) = run(&acts[..2]);
+        assert_eq!(stands(&before, "a", NOW), Some(Reason::Bounce), "the strongest is shown");
+        let (after, changes) = run(&acts);
+        assert_eq!(changes, [true, true, true]);
+        assert_eq!(stands(&after, "a", NOW), Some(Reason::Unsubscribe));
+    }
+
+    #[test]
+    fn of_equal_reasons_the_narrowest_is_shown() {
+        let (standing, _) = run(&[opt_out("*"), opt_out("b.a"), opt_out("a")]);
+        let shown = standing.suppression_for(&list("c.b.a"), time(NOW)).expect("suppressed");
+        assert_eq!(shown.scope, scope("b.a"));
+        assert_eq!(stands(&standing, "z", NOW), Some(Reason::Unsubscribe));
+    }
+
+    /// The second table's row of `OptIn`.
+    #[test]
+    fn an_opt_in_ends_weak_reasons_and_is_refused_by_strong_ones() {
+        for reason in [Reason::Complaint, Reason::Bounce, Reason::Manual] {
+            for covering in ["a", "*"] {
+                let acts = [opt_out("a"), suppress(covering, reason, None), opt_in("a")];
+                let (standing, changes) = run(&acts);
+                assert_eq!(changes, [true, true, false]);
+                assert_eq!(stands(&standing, "a", NOW), Some(reason));
+                let (released, _) = run(&[&acts[..], &[release(covering, reason)]].concat());
+                assert_eq!(
+                    stands(&released, "a", NOW),
+                    Some(Reason::Unsubscribe),
+                    "nothing was lost"
+                );
+            }
+        }
+        let (standing, changes) = run(&[
+            opt_out("a"),
+            suppress("a", Reason::Pause, Some(NOW + 90_000)),
+            opt_in("a"),
+            opt_in("a"),
+        ]);
+        assert_eq!(changes, [true, true, true, false]);
+        assert_eq!(standing, Standing::default());
+    }
+
+    #[test]
+    fn an_opt_in_beneath_a_wider_scope_is_an_exception_until_covered_again() {
+        let pause = suppress("*", Reason::Pause, Some(NOW + 90_000));
+        for again in [opt_out("*"), opt_out("a"), opt_out("b.a"), pause] {
+            let acts = [opt_out("*"), opt_in("b.a"), again];
+            let (excepted, _) = run(&acts[..2]);
+            assert_eq!(stands(&excepted, "b.a", NOW), None);
+            assert_eq!(
+                stands(&excepted, "c.b.a", NOW),
+                Some(Reason::Unsubscribe),
+                "the list alone"
+            );
+            assert_eq!(stands(&excepted, "a", NOW), Some(Reason::Unsubscribe));
+            let (covered, changes) = run(&acts);
+            assert_eq!(changes, [true, true, true]);
+            assert_eq!(stands(&covered, "b.a", NOW), Some(Reason::Unsubscribe));
+            assert!(covered.exceptions().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_strong_reason_ignores_an_exception_and_a_senders_act_does_not_end_it() {
+        let (standing, _) =
+            run(&[opt_out("*"), opt_in("b.a"), suppress("*", Reason::Manual, None)]);
+        assert_eq!(stands(&standing, "b.a", NOW), Some(Reason::Manual));
+        assert_eq!(standing.exceptions(), [list("b.a")]);
+    }
+
+    #[test]
+    fn an_exception_ends_with_what_it_is_from() {
+        let (standing, _) = run(&[opt_out("*"), opt_in("a"), release("*", Reason::Unsubscribe)]);
+        assert_eq!(standing, Standing::default());
+    }
+
+    #[test]
+    fn what_is_past_its_end_stands_no_more() {
+        let (standing, _) = run(&[suppress("a", Reason::Pause, Some(NOW + 5_000))]);
+        assert_eq!(stands(&standing, "a", NOW + 4_999), Some(Reason::Pause));
+        assert_eq!(stands(&standing, "a", NOW + 5_000), None);
+        let later = decide(&standing, &opt_in("a"), time(NOW + 5_000), time(NOW + 5_000), 2);
+        assert!(!later.changed && later.standing == Standing::default());
+    }
+
+    #[test]
+    fn forgetting_changes_nothing_that_stands() {
+        let (standing, changes) = run(&[opt_out("a"), Act::Forget]);
+        assert_eq!(changes, [true, false]);
+        assert_eq!(stands(&standing, "a", NOW), Some(Reason::Unsubscribe));
+    }
+
+    #[test]
+    fn an_unsubscribe_has_no_end_and_a_pause_needs_one() {
+        assert!(Act::for_reason(scope("a"), Reason::Unsubscribe, Some(time(1))).is_err());
+        assert!(Act::for_reason(scope("a"), Reason::Pause, None).is_err());
+    }
+}

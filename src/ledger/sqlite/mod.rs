@@ -1,0 +1,338 @@
+//! The store on SQLite: the only place that knows SQL.
+//!
+//! Write-ahead log with `synchronous=FULL`: a commit returns after its log frames are on the
+//! disk. Connections: one that writes, one that looks whether others wrote, and a few that read;
+//! every read is short, so that none holds the log from being truncated.
+
+mod append;
+mod erase;
+mod read;
+mod schema;
+mod verify;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rusqlite::types::{FromSql, ToSql};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+
+use crate::ledger::api_key::ApiKey;
+use crate::ledger::data_dir::DataDir;
+use crate::ledger::event::Event;
+use crate::ledger::policy::Standing;
+use crate::ledger::recipient::{Recipient, StoreSecret};
+use crate::ledger::store::{
+    Command, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, StoreError,
+    Verification,
+};
+use crate::ledger::time::Time;
+use crate::link::{KeyId, Scope};
+
+/// How long a statement waits for another process's transaction.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Reading connections that are kept open; more are made when needed, and closed again.
+const READERS_KEPT: usize = 4;
+
+/// A [`Store`] in a data directory.
+#[derive(Debug)]
+pub struct SqliteStore {
+    dir: DataDir,
+    secret: StoreSecret,
+    name: String,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+    watch: Mutex<Watch>,
+    /// The database as a plain file, for searching its bytes. Closing any handle of a file drops
+    /// all locks that the process has on it, SQLite's too, so this one is kept until SQLite's are
+    /// closed: fields are dropped in their order, and this is the last.
+    raw: OnceLock<File>,
+}
+
+/// The connection that looks, and what it saw last.
+#[derive(Debug)]
+struct Watch {
+    connection: Connection,
+    /// SQLite's own counter of other connections' commits.
+    data_version: Option<i64>,
+    seen: Look,
+}
+
+impl SqliteStore {
+    /// Opens the store in `dir`, and brings an older schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, when it is not ours, newer than this program, or was made with another
+    /// secret, and when it cannot be read.
+    pub fn open(dir: &DataDir) -> Result<Self, StoreError> {
+        if !dir.holds_a_store() {
+            return Err(StoreError::Missing(dir.path().to_owned()));
+        }
+        Self::open_or_fill(dir)
+    }
+
+    /// Opens the store in `dir`, or makes one where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStore::open`], and when the directory cannot be written.
+    pub fn create(dir: &DataDir) -> Result<Self, StoreError> {
+        dir.prepare()?;
+        Self::open_or_fill(dir)
+    }
+
+    fn open_or_fill(dir: &DataDir) -> Result<Self, StoreError> {
+        let path = dir.database();
+        let secret = dir.read_secret()?;
+        let mut writer = connect(&path)?;
+        schema::migrate(&mut writer, &path, &secret)?;
+        let name = meta(&writer, "name").map_err(|e| sql_error(&path, e))?;
+        let watch =
+            Watch { connection: connect(&path)?, data_version: None, seen: Look::default() };
+        Ok(Self {
+            dir: dir.clone(),
+            secret,
+            name,
+            writer: Mutex::new(writer),
+            readers: Mutex::default(),
+            watch: Mutex::new(watch),
+            raw: OnceLock::new(),
+        })
+    }
+
+    /// Runs `work` in a transaction that holds off other writers, and commits it.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, StoreError> {
+        let mut writer = lock(&self.writer);
+        let run = || {
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        run().map_err(|e| self.explain(e))
+    }
+
+    /// Runs `work` in a transaction that sees one moment of the store.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, StoreError> {
+        let kept = lock(&self.readers).pop();
+        let mut reader = match kept {
+            Some(reader) => reader,
+            None => connect(&self.dir.database())?,
+        };
+        let run = || {
+            let transaction = reader.transaction()?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        let result = run().map_err(|e| self.explain(e));
+        let mut readers = lock(&self.readers);
+        if readers.len() < READERS_KEPT {
+            readers.push(reader);
+        }
+        result
+    }
+
+    fn explain(&self, error: WorkError) -> StoreError {
+        match error {
+            WorkError::Sql(error) => sql_error(&self.dir.database(), error),
+            WorkError::Damaged(detail) => StoreError::Damaged { path: self.dir.database(), detail },
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn record(&self, commands: &[Command], now: Time) -> Result<Vec<Outcome>, StoreError> {
+        self.write(|transaction| append::record(transaction, &self.secret, commands, now))
+    }
+
+    fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError> {
+        erase::forget(self, request, now)
+    }
+
+    fn standings(&self, recipients: &[Recipient]) -> Result<Vec<Standing>, StoreError> {
+        self.read(|transaction| {
+            let standing_of = |recipient| {
+                let id = self.secret.salt(recipient).identify(recipient);
+                Ok(read::recipient_row(transaction, id)?
+                    .map_or_else(Standing::default, |row| row.standing))
+            };
+            recipients.iter().map(standing_of).collect()
+        })
+    }
+
+    fn holding(&self, recipient: &Recipient) -> Result<Option<Holding>, StoreError> {
+        let id = self.secret.salt(recipient).identify(recipient);
+        self.read(|transaction| {
+            let Some(row) = read::recipient_row(transaction, id)? else { return Ok(None) };
+            let address = read::address(transaction, row.address)?;
+            Ok(Some(Holding { id, address, standing: row.standing }))
+        })
+    }
+
+    fn entries(&self, page: Page, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.read(|transaction| read::entries(transaction, page, limit))
+    }
+
+    fn entries_about(
+        &self,
+        recipient: &Recipient,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let id = self.secret.salt(recipient).identify(recipient);
+        self.read(|transaction| read::entries_about(transaction, id, before, limit))
+    }
+
+    fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
+        self.read(|transaction| Ok(read::event_row(transaction, number)?.map(|row| row.event)))
+    }
+
+    fn knows(&self, scope: &Scope) -> Result<bool, StoreError> {
+        self.read(|transaction| read::knows(transaction, scope))
+    }
+
+    fn look(&self) -> Result<Look, StoreError> {
+        let mut watch = lock(&self.watch);
+        read::look(&mut watch).map_err(|e| self.explain(e))
+    }
+
+    fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verification, StoreError> {
+        verify::verify(self, progress)
+    }
+
+    fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.read(|transaction| read::api_keys(transaction))
+    }
+
+    fn put_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        let scopes: Vec<&str> = key.scopes.iter().map(Scope::as_str).collect();
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO api_key (id, hash, role, scopes, created, revoked)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET hash = excluded.hash, role = excluded.role,
+                                           scopes = excluded.scopes, revoked = excluded.revoked",
+                params![
+                    key.id,
+                    key.hash,
+                    key.role.name(),
+                    scopes.join(" "),
+                    key.created,
+                    key.revoked
+                ],
+            )?;
+            next_generation(transaction)
+        })
+    }
+
+    fn announce_keys(&self) -> Result<(), StoreError> {
+        self.write(|transaction| next_generation(transaction))
+    }
+
+    fn key_uses(&self) -> Result<Vec<(KeyId, Time)>, StoreError> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached("SELECT key, last FROM key_use")?;
+            let rows = statement.query_map([], |row| Ok((KeyId(row.get(0)?), row.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+}
+
+fn next_generation(transaction: &Transaction<'_>) -> Result<(), WorkError> {
+    transaction.execute("UPDATE meta SET value = value + 1 WHERE name = 'keys_generation'", [])?;
+    Ok(())
+}
+
+/// An error inside a transaction.
+#[derive(Debug)]
+enum WorkError {
+    Sql(rusqlite::Error),
+    /// What was read cannot have been written by this program.
+    Damaged(String),
+}
+
+impl From<rusqlite::Error> for WorkError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// A panic while a lock was held leaves the connection as it was: transactions roll back when
+/// they are dropped.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the file, which has to exist, and sets what every connection needs.
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(LOCK_WAIT)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        // FULL: a commit syncs the log. Secure delete: what is erased is overwritten. Memory:
+        // no text about a person reaches a temporary file. Cell size check: damage is noticed.
+        connection.execute_batch(
+            "PRAGMA synchronous = FULL;
+             PRAGMA secure_delete = ON;
+             PRAGMA temp_store = MEMORY;
+             PRAGMA cell_size_check = ON;
+             PRAGMA trusted_schema = OFF;",
+        )?;
+        Ok(connection)
+    };
+    open().map_err(|e| sql_error(path, e))
+}
+
+fn meta<T: FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {
+    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+fn sql_error(path: &Path, error: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode;
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked,
+        Some(ErrorCode::DiskFull) => StoreError::Full(path),
+        Some(ErrorCode::NotADatabase) => StoreError::Foreign(path),
+        Some(ErrorCode::DatabaseCorrupt) => damaged(path, &error),
+        Some(_) => StoreError::Io { path, detail: error.to_string() },
+        None => damaged(path, &error),
+    }
+}
+
+fn damaged(path: PathBuf, error: &rusqlite::Error) -> StoreError {
+    StoreError::Damaged { path, detail: error.to_string() }
+}
+
+impl ToSql for Time {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        Ok(self.as_millis().into())
+    }
+}
+
+impl FromSql for Time {
+    fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+        let millis = i64::column_result(value)?;
+        Self::from_millis(millis).ok_or(rusqlite::types::FromSqlError::OutOfRange(millis))
+    }
+}
+
+/// Event numbers are SQLite's signed integers, and never come near the end of either.
+fn row_number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

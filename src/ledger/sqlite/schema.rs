@@ -1,0 +1,133 @@
+//! The tables, and how an older schema becomes the present one.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::{meta, sql_error};
+use crate::ledger::recipient::{Recipient, StoreSecret};
+use crate::ledger::store::StoreError;
+
+/// "opto" in ASCII: tells our files from other programs' (SQLite's `application_id`).
+const APPLICATION_ID: i64 = 0x6f70_746f;
+
+/// Each step brings `user_version` from its index to the next.
+const MIGRATIONS: &[&str] = &[
+    // The history comes first and has no secondary index: events about one recipient are linked
+    // through `prior`, from `recipient.last` backwards. `personal` is keyed by the event that
+    // brought its content, so rows are only ever appended, and overwritten in place to forget.
+    "CREATE TABLE meta (
+         name TEXT PRIMARY KEY,
+         value ANY NOT NULL
+     ) STRICT, WITHOUT ROWID;
+
+     CREATE TABLE event (
+         number INTEGER PRIMARY KEY,
+         prior INTEGER,
+         body BLOB NOT NULL,
+         leaf BLOB NOT NULL
+     ) STRICT;
+
+     CREATE TABLE personal (
+         event INTEGER PRIMARY KEY,
+         address BLOB,
+         note BLOB
+     ) STRICT;
+
+     CREATE TABLE recipient (
+         id BLOB PRIMARY KEY,
+         last INTEGER NOT NULL,
+         address INTEGER,
+         standing BLOB NOT NULL
+     ) STRICT, WITHOUT ROWID;
+
+     CREATE TABLE scope (
+         scope TEXT PRIMARY KEY
+     ) STRICT, WITHOUT ROWID;
+
+     CREATE TABLE repeats (
+         recipient BLOB NOT NULL,
+         scope TEXT NOT NULL,
+         count INTEGER NOT NULL,
+         PRIMARY KEY (recipient, scope)
+     ) STRICT, WITHOUT ROWID;
+
+     CREATE TABLE key_use (
+         key BLOB PRIMARY KEY,
+         last INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+
+     CREATE TABLE api_key (
+         id TEXT PRIMARY KEY,
+         hash BLOB NOT NULL,
+         role TEXT NOT NULL,
+         scopes TEXT NOT NULL,
+         created INTEGER NOT NULL,
+         revoked INTEGER
+     ) STRICT;",
+];
+
+const KNOWN: i64 = MIGRATIONS.len() as i64;
+
+/// Checks that the file is ours and readable by this program, and brings it up to date.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    path: &Path,
+    secret: &StoreSecret,
+) -> Result<(), StoreError> {
+    let explain = |e| sql_error(path, e);
+    let pragma = |c: &Connection, name: &str| -> Result<i64, StoreError> {
+        c.pragma_query_value(None, name, |row| row.get(0)).map_err(explain)
+    };
+    let found = pragma(connection, "user_version")?;
+    let empty = found == 0 && pragma(connection, "schema_version")? == 0;
+    if !empty && pragma(connection, "application_id")? != APPLICATION_ID {
+        return Err(StoreError::Foreign(path.to_owned()));
+    }
+    if found > KNOWN {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: KNOWN });
+    }
+    if found < KNOWN {
+        run_migrations(connection, secret).map_err(explain)?;
+    }
+    check_secret(connection, path, secret)
+}
+
+fn run_migrations(connection: &mut Connection, secret: &StoreSecret) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Asked again under the lock: another process may have been faster.
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(step)?;
+    }
+    if found == 0 {
+        transaction.execute(
+            "INSERT INTO meta (name, value)
+             VALUES ('name', lower(hex(randomblob(16)))), ('keys_generation', 0),
+                    ('secret_check', ?1), ('canonical_version', ?2)",
+            (secret.check_value(), Recipient::CANONICAL_VERSION),
+        )?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", KNOWN)?;
+    transaction.commit()
+}
+
+fn check_secret(
+    connection: &Connection,
+    path: &Path,
+    secret: &StoreSecret,
+) -> Result<(), StoreError> {
+    let explain = |e| sql_error(path, e);
+    let check: [u8; 32] = meta(connection, "secret_check").map_err(explain)?;
+    if check != secret.check_value() {
+        let path = path.with_file_name("store.secret");
+        return Err(StoreError::Secret { path, problem: "belongs to another store" });
+    }
+    let found: i64 = meta(connection, "canonical_version").map_err(explain)?;
+    if found != i64::from(Recipient::CANONICAL_VERSION) {
+        return Err(StoreError::Canonical { path: path.to_owned(), found });
+    }
+    Ok(())
+}

@@ -1,0 +1,408 @@
+//! The store's contract: what any implementation promises, whatever it keeps its data in.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::api_key::ApiKey;
+use super::event::{Event, Source};
+use super::policy::{Act, Standing, Suppression};
+use super::recipient::{Recipient, RecipientId};
+use super::time::Time;
+use crate::link::{KeyId, Scope};
+
+/// A history, and what follows from it.
+///
+/// * **Durable on return.** When [`Store::record`] returns `Ok`, what it did survives the loss of
+///   power; when it returns `Err`, either nothing of the batch was done or all of it was, and
+///   asking again is harmless.
+/// * **Serializable per recipient.** The acts of one batch are decided in their order, each upon
+///   what the one before left, and batches as if one came after the other.
+/// * **Shared.** Several threads may call any method at once, and several processes may use the
+///   same store. A read that begins after a write returned, anywhere, sees it.
+/// * **Append-only, gap-free.** Events are numbered from 1 in the order in which they become
+///   visible: a reader that has seen event N never finds a smaller one that it had not seen.
+/// * **The state follows from the history**: what stands is what [`super::decide`] leaves when it
+///   is given the recipient's events in their order. [`Store::verify`] checks that.
+/// * **Time is an argument.** `now` is the caller's clock; an event's `at` is that or, when the
+///   clock is behind, the last event's `at`.
+pub trait Store: Send + Sync {
+    /// The name of this history; a restored backup has another one.
+    fn name(&self) -> &str;
+
+    /// Decides and records a batch in one transaction; outcomes come in the order of the
+    /// commands.
+    ///
+    /// An act that changes nothing, and that the recipient's events of the last 24 hours hold
+    /// already with the same scope, source, reason and note, is not stored singly: it is counted,
+    /// and the next event of that recipient and scope carries the count.
+    ///
+    /// An address is kept from the first event on. Once forgotten, only an act that changes
+    /// something brings it back. [`Act::Forget`] erases in the same transaction, which leaves
+    /// copies in what the store has not yet overwritten: use [`Store::forget`].
+    ///
+    /// # Errors
+    ///
+    /// When the batch could not be made durable.
+    fn record(&self, commands: &[Command], now: Time) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Erases the address of a recipient and every text about them, keeps what stands, and looks
+    /// whether any file of the store still holds the address.
+    ///
+    /// # Errors
+    ///
+    /// When the erasure could not be made durable, or old copies could not be overwritten.
+    fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError>;
+
+    /// What stands for each recipient, in their order, all as of one moment; nothing for those
+    /// who are not known.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn standings(&self, recipients: &[Recipient]) -> Result<Vec<Standing>, StoreError>;
+
+    /// What is held on one recipient; `None` when nothing is.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn holding(&self, recipient: &Recipient) -> Result<Option<Holding>, StoreError>;
+
+    /// Up to `limit` entries, next to each other in the history.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn entries(&self, page: Page, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// Up to `limit` entries about one recipient before the event `before`, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn entries_about(
+        &self,
+        recipient: &Recipient,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
+
+    /// The event `number`; `None` when there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn event(&self, number: u64) -> Result<Option<Event>, StoreError>;
+
+    /// Whether any event names exactly this scope.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn knows(&self, scope: &Scope) -> Result<bool, StoreError>;
+
+    /// Where the history ends and which [`Store::api_keys`] and signing keys are current.
+    /// Cheap, so that it can be asked every few milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn look(&self) -> Result<Look, StoreError>;
+
+    /// Recomputes everything that can be: the history's numbering, times, canonical bytes and
+    /// leaf hashes, what stands, and that addresses and texts fit the events they belong to.
+    /// `progress` is told how many events were read so far.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read. What is wrong in a readable one is in the result.
+    fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verification, StoreError>;
+
+    /// All API keys, revoked ones too, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError>;
+
+    /// Adds an API key, or replaces the one of the same id.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn put_api_key(&self, key: &ApiKey) -> Result<(), StoreError>;
+
+    /// Tells the other processes that the signing keys changed.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn announce_keys(&self) -> Result<(), StoreError>;
+
+    /// When an act last came by each signing key, exact to a minute.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn key_uses(&self) -> Result<Vec<(KeyId, Time)>, StoreError>;
+}
+
+/// What is asked for one recipient, and how it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// For whom.
+    pub recipient: Recipient,
+    /// What.
+    pub act: Act,
+    /// By which way.
+    pub source: Source,
+    /// The API key's id or the operating system's user; at most 255 octets.
+    pub actor: Option<String>,
+    /// The signing key of the link it came by.
+    pub key: Option<KeyId>,
+    /// The link's campaign; at most 255 octets.
+    pub campaign: Option<String>,
+    /// A text that came with it: a note or evidence.
+    pub note: Option<Note>,
+}
+
+impl Command {
+    /// An act that says nothing beyond itself.
+    pub fn new(recipient: Recipient, act: Act, source: Source) -> Self {
+        Self { recipient, act, source, actor: None, key: None, campaign: None, note: None }
+    }
+}
+
+/// A text about a recipient: 1 to 4,096 octets without control characters other than tabs and
+/// line ends. Kept where forgetting reaches it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Note(String);
+
+impl Note {
+    /// The longest note, in octets.
+    pub const MAX_LEN: usize = 4096;
+
+    /// A note from outside, white space around it trimmed; `None` when nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
+        let text = text.trim();
+        if text.len() > Self::MAX_LEN {
+            return Err("has more than 4,096 octets: shorten it");
+        }
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            return Err("holds a control character: remove it");
+        }
+        Ok((!text.is_empty()).then(|| Self(text.to_owned())))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Notes may hold addresses, so `Debug` shows none.
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Note(..)")
+    }
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// When it was recorded.
+    pub at: Time,
+    /// The event that holds it; `None` when it was counted as a repeat.
+    pub event: Option<u64>,
+    /// Whether what stands changed.
+    pub changed: bool,
+    /// For a refused opt-in, the stronger reason that stands.
+    pub refused: Option<Suppression>,
+    /// What stands now.
+    pub standing: Standing,
+}
+
+/// A request to forget a recipient.
+#[derive(Debug, Clone)]
+pub struct ForgetRequest {
+    /// Whom.
+    pub recipient: Recipient,
+    /// By which way it came.
+    pub source: Source,
+    /// The operating system's user who asks.
+    pub actor: Option<String>,
+}
+
+/// What became of a [`ForgetRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Whether anything was held on the recipient.
+    pub known: bool,
+    /// Files in which the address was still found after everything was erased.
+    pub still_in: Vec<PathBuf>,
+}
+
+/// What is held on one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// What the history calls them.
+    pub id: RecipientId,
+    /// The address as it was first written; `None` once forgotten.
+    pub address: Option<String>,
+    /// What stands, what is past its end included.
+    pub standing: Standing,
+}
+
+/// An event and what is known of it beyond the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The event.
+    pub event: Event,
+    /// The recipient's address; `None` once forgotten.
+    pub recipient: Option<String>,
+    /// The text that came with it; `None` when there was none, and once forgotten.
+    pub note: Option<String>,
+}
+
+/// Which part of the history is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Events with greater numbers, oldest first.
+    After(u64),
+    /// Events with smaller numbers, newest first.
+    Before(u64),
+}
+
+/// What [`Store::look`] saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The number of the last event, 0 when there is none.
+    pub last_event: u64,
+    /// Grows whenever API keys or signing keys change.
+    pub keys_generation: u64,
+}
+
+/// What [`Store::verify`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// How many events there are.
+    pub events: u64,
+    /// How many recipients are known.
+    pub recipients: u64,
+    /// What is wrong, the earliest event first; at most [`Verification::MAX_FAULTS`].
+    pub faults: Vec<String>,
+}
+
+impl Verification {
+    /// More faults than these are not listed.
+    pub const MAX_FAULTS: usize = 100;
+}
+
+/// Why a store cannot do what it was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no store in this directory.
+    Missing(PathBuf),
+    /// The file is no store of this program.
+    Foreign(PathBuf),
+    /// The file was written by a newer program.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The schema version found in it.
+        found: i64,
+        /// The newest schema version that this program knows.
+        known: i64,
+    },
+    /// The secret does not belong to the store.
+    Secret {
+        /// The file that should hold it.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The store compares recipients by another version of the canonical form.
+    Canonical {
+        /// The file.
+        path: PathBuf,
+        /// The version found in it.
+        found: i64,
+    },
+    /// Another process held the store for longer than the time limit.
+    Locked,
+    /// The disk or its quota is full.
+    Full(PathBuf),
+    /// What is read is not what was written.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what.
+        detail: String,
+    },
+    /// The operating system refused something.
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        detail: String,
+    },
+    /// The queue to the store is full, or its thread has ended.
+    Overloaded,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(path) => write!(
+                f,
+                "there is no store in {}: name its directory with --data DIR or OPTOUT_DATA, or \
+                 make one with `optout serve` or `optout key new`",
+                path.display()
+            ),
+            Self::Foreign(path) => write!(
+                f,
+                "{} is not a store of optout: name another directory with --data",
+                path.display()
+            ),
+            Self::Newer { path, found, known } => write!(
+                f,
+                "{} was written by a newer optout (schema {found}, this program knows {known}): \
+                 use that version",
+                path.display()
+            ),
+            Self::Secret { path, problem } => write!(
+                f,
+                "{} {problem}: restore it from a backup of this store, since without it everybody \
+                 would look subscribed",
+                path.display()
+            ),
+            Self::Canonical { path, found } => write!(
+                f,
+                "{} compares recipients by version {found} of the canonical form, this program by \
+                 version {}: use the version of optout that wrote it",
+                path.display(),
+                Recipient::CANONICAL_VERSION
+            ),
+            Self::Locked => f.write_str(
+                "the store is locked by another process: wait for it to end, then try again",
+            ),
+            Self::Full(path) => {
+                write!(f, "no space is left for {}: free some, then try again", path.display())
+            }
+            Self::Damaged { path, detail } => write!(
+                f,
+                "{} is damaged ({detail}): keep it as it is and restore a backup",
+                path.display()
+            ),
+            Self::Io { path, detail } => write!(f, "{}: {detail}", path.display()),
+            Self::Overloaded => f.write_str("the store is busy: try again later"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
