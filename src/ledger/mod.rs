@@ -17,6 +17,7 @@ mod recorder;
 mod sqlite;
 mod store;
 mod time;
+mod view;
 
 pub use api_key::{ApiKey, Role};
 pub use data_dir::DataDir;
@@ -24,13 +25,14 @@ pub use event::{Action, Event, Reason, Source, leaf_hash};
 pub use key_file::{KeyFile, KeyFileError, StoredKey};
 pub use policy::{Act, Decision, Standing, Suppression, decide};
 pub use recipient::{Recipient, RecipientError, RecipientId, Salt, StoreSecret};
-pub use recorder::Recorder;
+pub use recorder::{Recorder, RecorderCounts};
 pub use sqlite::SqliteStore;
 pub use store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store,
     StoreError, Verification,
 };
 pub use time::{Time, TimeError};
+pub use view::{EventView, SuppressionView};
 
 /// Serializes what has a text form as that text.
 pub(crate) fn as_text<T: std::fmt::Display, S: serde::Serializer>(

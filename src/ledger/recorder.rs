@@ -2,7 +2,7 @@
 //! all that waits, records it in one transaction, and only then answers each.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +25,8 @@ pub struct RecorderCounts {
     pub acts: AtomicU64,
     /// Transactions that failed.
     pub failures: AtomicU64,
+    /// Whether the last transaction failed.
+    failing: AtomicBool,
 }
 
 /// The way by which tasks record acts.
@@ -78,6 +80,16 @@ impl Recorder {
         &self.counts
     }
 
+    /// Whether the store refused the last transaction.
+    pub fn is_failing(&self) -> bool {
+        self.counts.failing.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the store takes writes again, as somebody has seen.
+    pub fn has_recovered(&self) {
+        self.counts.failing.store(false, Ordering::Relaxed);
+    }
+
     /// Records what still waits, and ends.
     pub fn finish(self) {
         drop(self.queue);
@@ -97,7 +109,9 @@ fn write_until_closed(
     while queue.blocking_recv_many(&mut waiting, BATCH) > 0 {
         let (commands, replies): (Vec<_>, Vec<_>) =
             waiting.drain(..).map(|one| (one.command, one.reply)).unzip();
-        match store.record(&commands, clock()) {
+        let recorded = store.record(&commands, clock());
+        counts.failing.store(recorded.is_err(), Ordering::Relaxed);
+        match recorded {
             Ok(outcomes) => {
                 counts.commits.fetch_add(1, Ordering::Relaxed);
                 counts.acts.fetch_add(commands.len() as u64, Ordering::Relaxed);

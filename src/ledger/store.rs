@@ -25,7 +25,7 @@ use crate::link::{KeyId, Scope};
 ///   is given the recipient's events in their order. [`Store::verify`] checks that.
 /// * **Time is an argument.** `now` is the caller's clock; an event's `at` is that or, when the
 ///   clock is behind, the last event's `at`.
-pub trait Store: Send + Sync {
+pub trait Store: fmt::Debug + Send + Sync {
     /// The name of this history; a restored backup has another one.
     fn name(&self) -> &str;
 
@@ -108,6 +108,13 @@ pub trait Store: Send + Sync {
     ///
     /// When the store cannot be read.
     fn look(&self) -> Result<Look, StoreError>;
+
+    /// Writes and commits something that means nothing, to see whether the store takes writes.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    fn probe(&self) -> Result<(), StoreError>;
 
     /// Recomputes everything that can be: the history's numbering, times, canonical bytes and
     /// leaf hashes, what stands, and that addresses and texts fit the events they belong to.

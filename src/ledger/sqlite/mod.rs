@@ -210,6 +210,13 @@ impl Store for SqliteStore {
         read::look(&mut watch).map_err(|e| self.explain(e))
     }
 
+    fn probe(&self) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute("UPDATE meta SET value = value WHERE name = 'name'", [])?;
+            Ok(())
+        })
+    }
+
     fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verification, StoreError> {
         verify::verify(self, progress)
     }
@@ -240,7 +247,7 @@ impl Store for SqliteStore {
     }
 
     fn announce_keys(&self) -> Result<(), StoreError> {
-        self.write(|transaction| next_generation(transaction))
+        self.write(next_generation)
     }
 
     fn key_uses(&self) -> Result<Vec<(KeyId, Time)>, StoreError> {

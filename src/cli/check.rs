@@ -1,0 +1,78 @@
+//! `optout check`
+
+use clap::Args;
+use serde::Serialize;
+
+use super::recipients::each_batch;
+use super::{Context, Failure, Status, output};
+use crate::ledger::{Recipient, Store, SuppressionView};
+use crate::link::ListId;
+
+/// Ask whether recipients are suppressed for a list
+///
+/// Exits 1 when any is. Of several suppressions the strongest is shown, then the narrowest.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  optout check --list news.example.com alice@example.org")]
+pub(super) struct Check {
+    /// The list that is to be sent
+    #[arg(long)]
+    list: ListId,
+
+    /// Recipients; - reads them from standard input, one a line
+    #[arg(required = true, value_name = "R")]
+    recipients: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct CheckView {
+    recipient: String,
+    list: String,
+    known: bool,
+    suppressed: bool,
+    suppression: Option<SuppressionView>,
+}
+
+impl Check {
+    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+        let store = context.store()?;
+        let known = context.warn_if_unknown(&store, &self.list)?;
+        let mut any = false;
+        each_batch(&self.recipients, |batch| {
+            let (texts, parsed): (Vec<String>, Vec<Recipient>) = batch.into_iter().unzip();
+            let standings = store.standings(&parsed)?;
+            let mut views = Vec::with_capacity(texts.len());
+            for (recipient, standing) in texts.into_iter().zip(standings) {
+                let stands = standing.suppression_for(&self.list, context.now);
+                let suppression =
+                    stands.map(|stands| SuppressionView::of(stands, &store)).transpose()?;
+                let suppressed = suppression.is_some();
+                any |= suppressed;
+                let list = self.list.to_string();
+                views.push(CheckView { recipient, list, known, suppressed, suppression });
+            }
+            print(&mut context, &views)
+        })?;
+        Ok(if any { Status::No } else { Status::Done })
+    }
+}
+
+fn print(context: &mut Context, views: &[CheckView]) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return views.iter().try_for_each(|view| context.output.object(view));
+    }
+    let row = |view: &CheckView| {
+        let recipient = view.recipient.clone();
+        let Some(s) = &view.suppression else { return vec![recipient, "may be sent".to_owned()] };
+        let until = s.until.map_or_else(String::new, |until| format!("until {until}"));
+        vec![
+            recipient,
+            "suppressed".to_owned(),
+            s.reason.to_string(),
+            s.scope.to_string(),
+            format!("since {}", output::or_dash(s.since)),
+            until,
+        ]
+    };
+    let rows: Vec<_> = views.iter().map(row).collect();
+    context.output.table(&["recipient", "answer", "reason", "scope", "", ""], &rows)
+}

@@ -1,0 +1,420 @@
+//! Configuration: a TOML file, over it the environment, over it `--set`. Every key is in
+//! [`KEYS`], and every other is refused with the nearest that there is.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::Failure;
+use crate::link::{BaseUrl, MailtoHost};
+use crate::serve::{Limits, ListenerSettings};
+
+/// How a key's value is written in the environment and after `--set`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    /// Separated by commas.
+    List,
+}
+
+/// Every key.
+const KEYS: &[(&str, Kind)] = &[
+    ("data", Kind::Text),
+    ("public.listen", Kind::Text),
+    ("public.base_url", Kind::Text),
+    ("public.mailto_host", Kind::Text),
+    ("public.trusted_proxies", Kind::List),
+    ("public.max_connections", Kind::Number),
+    ("api.listen", Kind::Text),
+    ("api.max_connections", Kind::Number),
+    ("limits.header_seconds", Kind::Number),
+    ("limits.body_seconds", Kind::Number),
+    ("limits.write_seconds", Kind::Number),
+    ("limits.record_seconds", Kind::Number),
+    ("limits.drain_seconds", Kind::Number),
+    ("log.level", Kind::Text),
+    ("log.format", Kind::Text),
+];
+
+/// Variables that begin with `OPTOUT_` and are no keys.
+const OTHER_VARIABLES: &[&str] = &["OPTOUT_CONFIG"];
+
+/// What is configured. The defaults are those of `deploy/optout.toml`, which a test compares.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Config {
+    pub(super) data: PathBuf,
+    pub(super) public: Public,
+    pub(super) api: Api,
+    pub(super) limits: LimitSeconds,
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Public {
+    pub(super) listen: SocketAddr,
+    base_url: Option<String>,
+    mailto_host: Option<String>,
+    pub(super) trusted_proxies: Vec<IpNet>,
+    max_connections: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Api {
+    pub(super) listen: SocketAddr,
+    max_connections: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitSeconds {
+    header_seconds: u64,
+    body_seconds: u64,
+    write_seconds: u64,
+    record_seconds: u64,
+    drain_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: LogLevel,
+    pub(super) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    Auto,
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "optout-data".into(),
+            public: Public::default(),
+            api: Api::default(),
+            limits: LimitSeconds::default(),
+            log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+        }
+    }
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            base_url: None,
+            mailto_host: None,
+            trusted_proxies: Vec::new(),
+            max_connections: 10_000,
+        }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)), max_connections: 1_000 }
+    }
+}
+
+impl Default for LimitSeconds {
+    fn default() -> Self {
+        Self {
+            header_seconds: 30,
+            body_seconds: 10,
+            write_seconds: 30,
+            record_seconds: 10,
+            drain_seconds: 30,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Config::default().log
+    }
+}
+
+impl Config {
+    /// Reads the layers in their order: `file`, the environment, `settings` (`KEY=VALUE`).
+    pub(super) fn load(file: Option<&Path>, settings: &[String]) -> Result<Self, Failure> {
+        let mut table = Table::new();
+        let mut config = Self::default();
+        if let Some(path) = file {
+            let place = path.display().to_string();
+            table = read_file(path)?;
+            check_keys(&table, "", &place)?;
+            config = resolve(&table, &place)?;
+        }
+        for (name, text) in env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("OPTOUT_")) else {
+                continue;
+            };
+            if OTHER_VARIABLES.contains(&name) {
+                continue;
+            }
+            let place = format!("the environment variable {name}");
+            let (key, kind) = key_of_variable(name)?;
+            let text =
+                text.to_str().ok_or_else(|| Failure::new(format!("{place} is not UTF-8")))?;
+            put(&mut table, key, value(text, kind, &place)?);
+            config = resolve(&table, &place)?;
+        }
+        for setting in settings {
+            let place = format!("--set {setting}");
+            let (name, text) = setting.split_once('=').ok_or_else(|| {
+                Failure::new(format!(
+                    "{place}: write --set KEY=VALUE, such as public.listen=127.0.0.1:8080"
+                ))
+            })?;
+            let known = KEYS.iter().find(|(key, _)| *key == name);
+            let (key, kind) = known.ok_or_else(|| unknown_key(name, "--set"))?;
+            put(&mut table, key, value(text, *kind, &place)?);
+            config = resolve(&table, &place)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        self.base_url(self.public.listen)?;
+        self.mailto_host()?;
+        let l = &self.limits;
+        let seconds = [
+            ("limits.header_seconds", l.header_seconds),
+            ("limits.body_seconds", l.body_seconds),
+            ("limits.write_seconds", l.write_seconds),
+            ("limits.record_seconds", l.record_seconds),
+            ("limits.drain_seconds", l.drain_seconds),
+        ];
+        if let Some((key, _)) = seconds.iter().find(|(_, n)| !(1..=3600).contains(n)) {
+            return Err(Failure::new(format!("{key} has to be between 1 and 3600")));
+        }
+        let connections = [
+            ("public.max_connections", self.public.max_connections),
+            ("api.max_connections", self.api.max_connections),
+        ];
+        match connections.iter().find(|(_, n)| !(1..=1_000_000).contains(n)) {
+            Some((key, _)) => Err(Failure::new(format!("{key} has to be between 1 and 1000000"))),
+            None => Ok(()),
+        }
+    }
+
+    /// What links begin with: as configured, or the public listener's address for trying it.
+    pub(super) fn base_url(&self, listening: SocketAddr) -> Result<BaseUrl, Failure> {
+        let text = match &self.public.base_url {
+            Some(text) => text.clone(),
+            None if listening.ip().is_unspecified() => {
+                format!("http://localhost:{}", listening.port())
+            }
+            None => format!("http://{listening}"),
+        };
+        BaseUrl::parse_for_trial(&text)
+            .map_err(|error| Failure::new(format!("public.base_url: {error}")))
+    }
+
+    /// Whether links may be minted: not while they would begin with an address of this machine
+    /// that nobody chose.
+    pub(super) fn may_mint(&self) -> bool {
+        self.public.base_url.is_some()
+    }
+
+    pub(super) fn mailto_host(&self) -> Result<Option<MailtoHost>, Failure> {
+        let host = self.public.mailto_host.as_deref().map(str::parse).transpose();
+        host.map_err(|error| Failure::new(format!("public.mailto_host: {error}")))
+    }
+
+    pub(super) fn public_listener(&self) -> ListenerSettings {
+        self.listener("public", self.public.max_connections)
+    }
+
+    pub(super) fn api_listener(&self) -> ListenerSettings {
+        self.listener("api", self.api.max_connections)
+    }
+
+    fn listener(&self, name: &'static str, max_connections: usize) -> ListenerSettings {
+        let l = &self.limits;
+        let limits = Limits {
+            header: Duration::from_secs(l.header_seconds),
+            body: Duration::from_secs(l.body_seconds),
+            write: Duration::from_secs(l.write_seconds),
+            record: Duration::from_secs(l.record_seconds),
+            drain: Duration::from_secs(l.drain_seconds),
+        };
+        ListenerSettings { name, max_connections, limits }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Table, Failure> {
+    let shown = path.display();
+    let text = fs::read_to_string(path)
+        .map_err(|e| Failure::new(format!("the configuration {shown} cannot be read: {e}")))?;
+    text.parse().map_err(|e: toml::de::Error| {
+        let line = e.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
+        Failure::new(format!("{shown}, line {line}: {}", e.message()))
+    })
+}
+
+/// Refuses keys that there are not.
+fn check_keys(table: &Table, prefix: &str, place: &str) -> Result<(), Failure> {
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        let is_section = KEYS.iter().any(|(own, _)| own.starts_with(&format!("{key}.")));
+        match value {
+            Value::Table(inner) if is_section => check_keys(inner, &format!("{key}."), place)?,
+            _ if KEYS.iter().any(|(own, _)| *own == key) => {}
+            _ => return Err(unknown_key(&key, place)),
+        }
+    }
+    Ok(())
+}
+
+fn unknown_key(name: &str, place: &str) -> Failure {
+    let keys = KEYS.iter().map(|(key, _)| *key);
+    let nearest = nearest(name, keys);
+    Failure::new(format!("{place}: there is no key {name}; did you mean {nearest}?"))
+}
+
+fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> &'k str {
+    let similarity = |key: &&str| (strsim::jaro_winkler(name, key) * 1e6) as u64;
+    known.max_by_key(similarity).unwrap_or_default()
+}
+
+fn variable_of_key(key: &str) -> String {
+    format!("OPTOUT_{}", key.replace('.', "_").to_uppercase())
+}
+
+fn key_of_variable(name: &str) -> Result<(&'static str, Kind), Failure> {
+    let variables: BTreeMap<String, _> =
+        KEYS.iter().map(|(key, kind)| (variable_of_key(key), (*key, *kind))).collect();
+    variables.get(name).copied().ok_or_else(|| {
+        let nearest = nearest(name, variables.keys().map(String::as_str));
+        Failure::new(format!("there is no environment variable {name}; did you mean {nearest}?"))
+    })
+}
+
+fn value(text: &str, kind: Kind, place: &str) -> Result<Value, Failure> {
+    Ok(match kind {
+        Kind::Text => Value::String(text.to_owned()),
+        Kind::Number => Value::Integer(
+            text.trim()
+                .parse()
+                .map_err(|_| Failure::new(format!("{place}: it has to be a number")))?,
+        ),
+        Kind::List => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+        }
+    })
+}
+
+/// Keys have at most one dot: a section, and the name in it.
+fn put(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => drop(table.insert(key.to_owned(), value)),
+        Some((section, name)) => {
+            let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                inner.insert(name.to_owned(), value);
+            }
+        }
+    }
+}
+
+fn resolve(table: &Table, place: &str) -> Result<Config, Failure> {
+    serde_path_to_error::deserialize(table.clone()).map_err(|error| {
+        let (path, what) = (error.path().to_string(), error.into_inner());
+        let what = what.message().to_owned();
+        Failure::new(format!("{place}: {path}: {}", what.lines().next().unwrap_or_default()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../deploy/optout.toml");
+
+    /// The sample with every commented key in force.
+    fn uncommented() -> String {
+        let lines = SAMPLE.lines().map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => rest,
+            _ => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_sample_lists_every_key_with_its_default() {
+        let table: Table = uncommented().parse().expect("the sample is TOML");
+        check_keys(&table, "", "the sample").expect("all its keys are known");
+        let mut listed: Vec<String> = Vec::new();
+        for (name, value) in &table {
+            match value {
+                Value::Table(inner) => {
+                    listed.extend(inner.keys().map(|key| format!("{name}.{key}")))
+                }
+                _ => listed.push(name.clone()),
+            }
+        }
+        let mut keys: Vec<_> = KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        listed.sort();
+        keys.sort();
+        assert_eq!(listed, keys);
+        let mut config = resolve(&table, "the sample").expect("its values fit");
+        // These two have no default; the sample shows what they look like.
+        assert!(
+            config.public.base_url.take().is_some() && config.public.mailto_host.take().is_some()
+        );
+        assert_eq!(config, Config::default());
+        assert_eq!(
+            SAMPLE.parse::<Table>().map(|table| resolve(&table, "it")).ok().and_then(Result::ok),
+            Some(Config::default())
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_nearest() {
+        for (text, nearest) in [
+            ("[public]\nlisten_adress = 1", "public.listen"),
+            ("[publik]\nlisten = 1", "public.listen"),
+            ("dta = 1", "data"),
+            ("[limits]\nheader_second = 1", "limits.header_seconds"),
+        ] {
+            let refused = check_keys(&text.parse().expect("TOML"), "", "a file").expect_err(text);
+            assert!(refused.to_string().contains(nearest), "{refused}");
+        }
+        let refused = key_of_variable("OPTOUT_PUBLIC_LISTN").expect_err("unknown");
+        assert!(refused.to_string().contains("OPTOUT_PUBLIC_LISTEN"), "{refused}");
+    }
+
+    #[test]
+    fn errors_name_the_place_and_the_key() {
+        let table: Table = "[public]\nlisten = \"nowhere\"".parse().expect("TOML");
+        let refused = resolve(&table, "a.toml").expect_err("no address").to_string();
+        assert!(refused.contains("a.toml") && refused.contains("public.listen"), "{refused}");
+    }
+}

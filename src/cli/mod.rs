@@ -1,0 +1,270 @@
+//! The command line: one file a command, configuration, exit codes, and everything that a person
+//! reads.
+
+mod api_key;
+mod check;
+mod complete;
+mod config;
+mod forget;
+mod headers;
+mod history;
+mod key;
+mod link;
+mod lint;
+mod opt_in;
+mod output;
+mod receive;
+mod recipients;
+mod release;
+mod serve;
+mod show;
+mod stats;
+mod suppress;
+mod user;
+mod verify;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::ledger::{DataDir, KeyFile, SqliteStore, Store, Time};
+use crate::link::{Keyring, ListId, Scope};
+use config::Config;
+use output::Output;
+
+/// One-click unsubscribe (RFC 8058) and suppression: mint links, take opt-outs, ask before
+/// sending, read what happened.
+#[derive(Debug, Parser)]
+#[command(
+    name = "optout",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Exit status: 0 done; 1 the answer is no; 2 used wrongly or cannot be done.\n\n\
+                  Example:\n  optout serve    # then follow what it prints"
+)]
+struct Arguments {
+    /// The configuration file (TOML); deploy/optout.toml lists every key
+    #[arg(long, global = true, value_name = "FILE", env = "OPTOUT_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// The directory of the store [default: ./optout-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Set one configuration key, over file and environment
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: CommandLine,
+}
+
+#[derive(Debug, Subcommand)]
+enum CommandLine {
+    Serve(serve::Serve),
+    #[command(subcommand)]
+    Key(key::Key),
+    #[command(subcommand, name = "apikey")]
+    ApiKey(api_key::ApiKeyCommand),
+    Headers(headers::Headers),
+    Lint(lint::Lint),
+    #[command(subcommand)]
+    Link(link::LinkCommand),
+    Check(check::Check),
+    Suppress(suppress::Suppress),
+    OptIn(opt_in::OptIn),
+    Release(release::Release),
+    Show(show::Show),
+    History(history::History),
+    Forget(forget::Forget),
+    Receive(receive::Receive),
+    Verify(verify::Verify),
+    Stats(stats::Stats),
+    Completions(complete::Completions),
+    Man(complete::Man),
+}
+
+/// How a command ended when nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Done,
+    /// The answer is no: suppressed, or something is wrong with what was looked at.
+    No,
+}
+
+/// Why a command cannot be done, in one line: what is wrong and what to do about it.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 2 }
+    }
+
+    /// Something that passes, for the mail server to try again (sysexits.h, EX_TEMPFAIL).
+    fn try_again(self) -> Self {
+        Self { code: 75, ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// What every command is given.
+struct Context {
+    config: Config,
+    output: Output,
+    now: Time,
+}
+
+impl Context {
+    fn dir(&self) -> DataDir {
+        DataDir::new(&self.config.data)
+    }
+
+    /// The store, which has to be there.
+    fn store(&self) -> Result<SqliteStore, Failure> {
+        Ok(SqliteStore::open(&self.dir())?)
+    }
+
+    /// The store, made if it is not there, and whether it was.
+    fn store_made_if_missing(&self) -> Result<(SqliteStore, bool), Failure> {
+        let made = !self.dir().holds_a_store();
+        Ok((SqliteStore::create(&self.dir())?, made))
+    }
+
+    fn key_file(&self) -> Result<KeyFile, Failure> {
+        Ok(KeyFile::read(&self.dir())?)
+    }
+
+    fn keyring(&self) -> Result<Keyring, Failure> {
+        Ok(self.key_file()?.into_keyring())
+    }
+
+    /// A list nobody has named yet may be misspelt, and then everybody looks subscribed.
+    fn warn_if_unknown(&self, store: &dyn Store, list: &ListId) -> Result<bool, Failure> {
+        let known = store.knows(&Scope::from(list.clone()))?;
+        if !known {
+            output::warn(&format!("no event names the list {list}: is it spelt right?"));
+        }
+        Ok(known)
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refused(&error),
+    };
+    match dispatch(arguments) {
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::No) => ExitCode::FAILURE,
+        Err(failure) => {
+            output::error(&failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Help goes out as it is; what is wrong becomes one line.
+fn refused(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        // Nobody may be reading, which is no failure.
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+    let said = said.join(" ");
+    output::error(&format!("{}; see --help", said.trim_start_matches("error: ")));
+    ExitCode::from(2)
+}
+
+fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
+    // These two are asked for where no configuration is, and have to work there.
+    match arguments.command {
+        CommandLine::Completions(command) => return command.run::<Arguments>(),
+        CommandLine::Man(command) => return command.run::<Arguments>(),
+        _ => {}
+    }
+    let is_receive = matches!(arguments.command, CommandLine::Receive(_));
+    let mut config = match Config::load(arguments.config.as_deref(), &arguments.set) {
+        // A mail must not be bounced for a mistake in our configuration.
+        Err(failure) if is_receive => return Err(failure.try_again()),
+        loaded => loaded?,
+    };
+    if let Some(data) = arguments.data {
+        config.data = data;
+    }
+    let context =
+        Context { config, output: Output::new(arguments.json), now: SystemTime::now().into() };
+    match arguments.command {
+        CommandLine::Serve(command) => command.run(context),
+        CommandLine::Key(command) => command.run(context),
+        CommandLine::ApiKey(command) => command.run(context),
+        CommandLine::Headers(command) => command.run(context),
+        CommandLine::Lint(command) => command.run(context),
+        CommandLine::Link(command) => command.run(context),
+        CommandLine::Check(command) => command.run(context),
+        CommandLine::Suppress(command) => command.run(context),
+        CommandLine::OptIn(command) => command.run(context),
+        CommandLine::Release(command) => command.run(context),
+        CommandLine::Show(command) => command.run(context),
+        CommandLine::History(command) => command.run(context),
+        CommandLine::Forget(command) => command.run(context),
+        CommandLine::Receive(command) => command.run(context),
+        CommandLine::Verify(command) => command.run(context),
+        CommandLine::Stats(command) => command.run(context),
+        CommandLine::Completions(_) | CommandLine::Man(_) => Ok(Status::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_has_an_example() {
+        let mut command = super::Arguments::command();
+        command.clone().debug_assert();
+        command.build();
+        let mut waiting = vec![command];
+        while let Some(mut command) = waiting.pop() {
+            if command.get_name() == "help" {
+                continue;
+            }
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{} has no example", command.get_name());
+            waiting.extend(command.get_subcommands().cloned());
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What commands print: aligned text for people, one JSON object a line for programs. What came
+//! from outside is shown without control characters, so that it cannot steer a terminal.
+
+use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, StdoutLock, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::Failure;
+
+/// Standard output, in the form that was asked for.
+pub(super) struct Output {
+    json: bool,
+    out: BufWriter<StdoutLock<'static>>,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, out: BufWriter::new(io::stdout().lock()) }
+    }
+
+    /// Whether JSON was asked for.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a line for people.
+    pub(super) fn line(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        self.write(text.as_ref().as_bytes())?;
+        self.write(b"\n")
+    }
+
+    /// Prints one JSON object on a line.
+    pub(super) fn object(&mut self, content: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(content)?;
+        self.line(text)
+    }
+
+    /// Prints rows in aligned columns under a head; nothing when there are none.
+    pub(super) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(head.iter().map(|name| name.to_uppercase()));
+        for row in rows {
+            table.add_row(row.iter().map(|cell| clean(cell)));
+        }
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 2));
+        });
+        table.lines().try_for_each(|line| self.line(line.trim_end()))
+    }
+
+    /// Prints bytes as they are.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).map_err(ended)
+    }
+
+    /// Sends on what was printed so far.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(ended)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let _ = self.out.flush();
+    }
+}
+
+/// A reader that has seen enough (`| head`) is no failure: there is nobody left to tell.
+fn ended(error: io::Error) -> Failure {
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    Failure::new(format!("standard output cannot be written: {error}"))
+}
+
+/// Control characters made visible.
+pub(super) fn clean(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            c.is_control()
+                .then(|| c.escape_default())
+                .into_iter()
+                .flatten()
+                .chain((!c.is_control()).then_some(c))
+        })
+        .collect()
+}
+
+/// A cell for what may be absent.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Tells a person what they should know, on standard error.
+pub(super) fn warn(text: &str) {
+    say("warning: ", text);
+}
+
+/// Tells a person what is going on, on standard error.
+pub(super) fn note(text: &str) {
+    say("", text);
+}
+
+/// Tells a person what is wrong, on standard error.
+pub(super) fn error(text: &str) {
+    say("", text);
+}
+
+fn say(kind: &str, text: &str) {
+    // When standard error is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "optout: {kind}{}", clean(text));
+}
+
+/// A line on standard error that the next one replaces; on a terminal alone.
+pub(super) fn progress(text: &str) {
+    if io::stderr().is_terminal() {
+        let _ = write!(io::stderr(), "\r\x1b[K{}", clean(text));
+    }
+}
+
+/// Removes the line of [`progress`].
+pub(super) fn end_progress() {
+    progress("");
+}

@@ -1,0 +1,82 @@
+//! Recipients as arguments, or `-` for standard input, one a line.
+
+use std::io::{self, BufRead as _, Read as _};
+
+use super::{Failure, output};
+use crate::ledger::Recipient;
+
+/// Longer lines hold no recipient, and are not kept in memory.
+const MAX_LINE: u64 = 4096;
+
+/// How many recipients are handed on at once.
+const BATCH: usize = 1000;
+
+/// Hands the recipients to `work` in batches, as written and parsed. Arguments are all checked
+/// before any is handed on; a bad line of standard input is told and left out.
+///
+/// # Errors
+///
+/// What `work` says; a bad argument; and, after the rest was done, that there were bad lines.
+pub(super) fn each_batch(
+    arguments: &[String],
+    mut work: impl FnMut(Vec<(String, Recipient)>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if arguments != ["-"] {
+        let parsed = arguments.iter().map(|text| match Recipient::parse(text) {
+            Ok(recipient) => Ok((text.clone(), recipient)),
+            Err(error) => Err(Failure::new(format!("{text:?}: {error}"))),
+        });
+        return work(parsed.collect::<Result<_, _>>()?);
+    }
+    let mut batch = Vec::with_capacity(BATCH);
+    let bad = each_line(|number, line| {
+        match Recipient::parse(line) {
+            Ok(recipient) => batch.push((line.trim().to_owned(), recipient)),
+            Err(error) => {
+                output::error(&format!("standard input, line {number}: {error}"));
+                return Ok(false);
+            }
+        }
+        if batch.len() == BATCH {
+            work(std::mem::take(&mut batch))?;
+        }
+        Ok(true)
+    })?;
+    work(batch)?;
+    match bad {
+        0 => Ok(()),
+        n => {
+            Err(Failure::new(format!("{n} lines were left out: correct them and give them again")))
+        }
+    }
+}
+
+/// Hands each line of standard input that is not blank to `work`, which says whether it was good.
+/// Returns how many were not.
+pub(super) fn each_line(
+    mut work: impl FnMut(u64, &str) -> Result<bool, Failure>,
+) -> Result<u64, Failure> {
+    let mut input = io::stdin().lock();
+    let (mut number, mut bad) = (0, 0);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+        if read.map_err(|e| Failure::new(format!("standard input cannot be read: {e}")))? == 0 {
+            return Ok(bad);
+        }
+        number += 1;
+        if line.len() as u64 == MAX_LINE && !line.ends_with(b"\n") {
+            input.skip_until(b'\n')?;
+            output::error(&format!(
+                "standard input, line {number}: it is too long for a recipient"
+            ));
+            bad += 1;
+            continue;
+        }
+        let text = String::from_utf8_lossy(&line);
+        if !text.trim().is_empty() && !work(number, text.trim_end_matches(['\r', '\n']))? {
+            bad += 1;
+        }
+    }
+}

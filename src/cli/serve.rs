@@ -1,0 +1,169 @@
+//! `optout serve`
+
+use std::future::Future;
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Args;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use super::config::{Log, LogFormat, LogLevel};
+use super::{Context, Failure, Status, output};
+use crate::ledger::{KeyFile, Store};
+use crate::link::{BaseUrl, Keyring, Link, ONE_CLICK};
+use crate::serve::{Settings, Sockets, run};
+
+const SAMPLE_LIST: &str = "sample.example.com";
+const SAMPLE_RECIPIENT: &str = "sample@example.org";
+
+/// Run the service
+///
+/// Takes opt-outs on the public listener and answers senders on the API listener. Without any
+/// configuration it keeps its state in ./optout-data, makes a signing key on the first start and
+/// prints a sample link to try. SIGTERM or SIGINT stops it; open requests are answered first.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  optout serve --set public.base_url=https://leave.example.com")]
+pub(super) struct Serve {}
+
+impl Serve {
+    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+        start_log(&context.config.log);
+        let (store, made) = context.store_made_if_missing()?;
+        if made {
+            output::note(&format!("made a new store in {}", context.config.data.display()));
+        }
+        ensure_key(&context, &store)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::new(format!("no threads are to be had: {e}")))?;
+        runtime.block_on(async {
+            let config = &context.config;
+            let sockets = Sockets::open(config.public.listen, config.api.listen)?;
+            let (public, api) = (sockets.public_address()?, sockets.api_address()?);
+            refuse_open_api(&store, api)?;
+            let base_url = config.base_url(public)?;
+            let settings = Settings {
+                base_url: base_url.clone(),
+                may_mint: config.may_mint(),
+                mailto_host: config.mailto_host()?,
+                trusted_proxies: config.public.trusted_proxies.clone(),
+                public: config.public_listener(),
+                api: config.api_listener(),
+            };
+            // Handlers first: a signal during the greeting must not end the process at once.
+            let stop = stop_signal()?;
+            greet(&mut context, public, api, &base_url)?;
+            tracing::info!(%public, %api, "listening");
+            // Outside systemd there is nobody to tell.
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
+            let dir = context.dir();
+            let stop = async {
+                stop.await;
+                let _ = sd_notify::notify(&[NotifyState::Stopping]);
+            };
+            run(Arc::new(store), dir, settings, sockets, stop)
+                .await
+                .map_err(|e| Failure::new(format!("the service ended: {e}")))
+        })?;
+        Ok(Status::Done)
+    }
+}
+
+/// Text on a terminal, JSON otherwise, on standard error either way.
+fn start_log(log: &Log) {
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let terminal = io::stderr().is_terminal();
+    let text = match log.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+    match text {
+        true => builder.with_target(false).with_ansi(terminal).init(),
+        false => builder.json().flatten_event(true).with_target(false).init(),
+    }
+}
+
+/// On the first start there is no key yet.
+fn ensure_key(context: &Context, store: &dyn Store) -> Result<(), Failure> {
+    let made = KeyFile::update(&context.dir(), |keys| match keys.keys() {
+        [] => keys.generate(Vec::new(), context.now).map(|stored| Some(stored.key.id())),
+        _ => Ok(None),
+    })?;
+    if let Some(id) = made {
+        store.announce_keys()?;
+        output::note(&format!("made the signing key {id}"));
+    }
+    Ok(())
+}
+
+fn refuse_open_api(store: &dyn Store, api: SocketAddr) -> Result<(), Failure> {
+    match api.ip().is_loopback() || !store.api_keys()?.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "api.listen is {api}, which others can reach, and there is no API key: make one with \
+             `optout apikey new --role operator`, or listen on a loopback address"
+        ))),
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// Says where everything is, and gives a link to try.
+fn greet(
+    context: &mut Context,
+    public: SocketAddr,
+    api: SocketAddr,
+    base: &BaseUrl,
+) -> Result<(), Failure> {
+    let keyring = context.keyring()?;
+    let data = context.config.data.display().to_string();
+    let out = &mut context.output;
+    out.line(format!("optout {}", env!("CARGO_PKG_VERSION")))?;
+    out.line(format!("  public  http://{public}"))?;
+    out.line(format!("  API     http://{api}"))?;
+    out.line(format!("  data    {data}"))?;
+    if let Some(link) = sample_link(&keyring, base, context.now)? {
+        out.line(format!("\nA sample link, for the list {SAMPLE_LIST}:\n  {link}"))?;
+        out.line("What a mailbox provider's click on it amounts to:")?;
+        out.line(format!("  curl -d {ONE_CLICK} {link}"))?;
+        out.line("What a sender asks before the next message:")?;
+        out.line(format!(
+            "  curl 'http://{api}/v1/check?list={SAMPLE_LIST}&recipient={SAMPLE_RECIPIENT}'"
+        ))?;
+    }
+    out.flush()
+}
+
+/// No link where every key is bound to other lists or retired.
+fn sample_link(
+    keyring: &Keyring,
+    base: &BaseUrl,
+    now: crate::ledger::Time,
+) -> Result<Option<String>, Failure> {
+    let list = SAMPLE_LIST.parse()?;
+    let Some(key) = keyring.signer(&list) else { return Ok(None) };
+    let link = Link::new(now.as_link_seconds(), list, "sample", SAMPLE_RECIPIENT)?;
+    Ok(Some(base.link(&link.seal(key))))
+}

@@ -1,0 +1,116 @@
+//! The history in order, from a cursor, and waiting for what comes next.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::super::listener::{Phase, reached};
+use super::super::reply::Reply;
+use super::super::shared::Shared;
+use super::access::Caller;
+use super::request::{Parameters, parse};
+use super::{Problem, json};
+use crate::ledger::{Entry, EventView, Page};
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+const MAX_WAIT: u64 = 60;
+
+#[derive(Serialize)]
+struct Events<'s> {
+    store: &'s str,
+    events: Vec<EventView>,
+    next: u64,
+}
+
+/// `GET /v1/events?after=N&limit=M&wait=SECONDS&store=NAME`.
+pub(super) async fn page(
+    shared: &Shared,
+    caller: &Caller,
+    mut query: Parameters,
+) -> Result<Reply, Problem> {
+    let store = shared.store.name();
+    if let Some(asked) = query.take("store").filter(|asked| asked != store) {
+        let detail = format!(
+            "this history is {store}, not {asked}: the store was restored from a backup; begin \
+             again with after=0"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let after = query.take("after").unwrap_or_else(|| "0".into());
+    let limit = bounded(&mut query, "limit", 1, MAX_LIMIT as u64)?;
+    let wait = Duration::from_secs(bounded(&mut query, "wait", 0, MAX_WAIT)?.unwrap_or(0));
+    query.end()?;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
+    let after = match after.as_str() {
+        "latest" => shared.read(|store| store.look()).await?.last_event,
+        number => parse("after", number)?,
+    };
+    let (events, next) = gather(shared, caller, after, limit, wait).await?;
+    Ok(json(StatusCode::OK, &Events { store, events, next }))
+}
+
+fn bounded(
+    query: &mut Parameters,
+    name: &str,
+    least: u64,
+    most: u64,
+) -> Result<Option<u64>, Problem> {
+    let Some(text) = query.take(name) else { return Ok(None) };
+    match text.parse::<u64>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+        _ => Err(Problem::field(name, format!("this is a number from {least} to {most}"))),
+    }
+}
+
+/// Reads until there is something for the caller, the history ends and `wait` is over, or the
+/// service stops. The cursor moves past events that the caller may not see.
+async fn gather(
+    shared: &Shared,
+    caller: &Caller,
+    after: u64,
+    limit: usize,
+    wait: Duration,
+) -> Result<(Vec<EventView>, u64), Problem> {
+    let deadline = tokio::time::Instant::now() + wait;
+    let mut last_event = shared.last_event.clone();
+    let mut phases = shared.phases.clone();
+    let mut next = after;
+    loop {
+        let from = next;
+        let entries = shared.read(move |store| store.entries(Page::After(from), limit)).await?;
+        next = entries.last().map_or(next, |entry| entry.event.number);
+        let at_end = entries.len() < limit;
+        let events: Vec<_> = entries.into_iter().filter_map(|entry| view(caller, entry)).collect();
+        if !events.is_empty() {
+            return Ok((events, next));
+        }
+        if !at_end {
+            continue;
+        }
+        tokio::select! {
+            () = grown(&mut last_event, next) => {}
+            () = reached(&mut phases, Phase::Draining) => return Ok((events, next)),
+            () = tokio::time::sleep_until(deadline) => return Ok((events, next)),
+        }
+    }
+}
+
+/// Waits until the history goes beyond `seen`; for ever when nobody looks any more.
+async fn grown(last_event: &mut watch::Receiver<u64>, seen: u64) {
+    if last_event.wait_for(|&last| last > seen).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// The event as the caller may see it; `None` for one outside the caller's scopes. A bound
+/// caller gets no recipient identifiers, which would tie events of different scopes together.
+fn view(caller: &Caller, entry: Entry) -> Option<EventView> {
+    if caller.is_free() {
+        return Some(entry.into());
+    }
+    let scope = entry.event.scope.as_ref()?;
+    caller.reaches(scope).then(|| EventView { recipient_id: None, ..entry.into() })
+}

@@ -1,0 +1,162 @@
+//! Recording suppressions, opt-ins and releases.
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::super::now;
+use super::super::reply::Reply;
+use super::super::shared::Shared;
+use super::access::Caller;
+use super::request::{json_body, note, parse, recipient, required_note};
+use super::{Problem, json};
+use crate::ledger::{
+    Act, Command, Note, Outcome, Reason, Recipient, Source, Suppression, SuppressionView, Time,
+};
+use crate::link::{ListId, Scope};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SuppressBody {
+    recipient: String,
+    scope: String,
+    reason: Option<String>,
+    note: Option<String>,
+    until: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Suppressed {
+    suppression: Option<SuppressionView>,
+    changed: bool,
+}
+
+/// `POST /v1/suppressions`; with the reason `unsubscribe` it records an opt-out.
+pub(super) async fn suppress(
+    shared: &Shared,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Reply, Problem> {
+    let body: SuppressBody = json_body(shared, request).await?;
+    let recipient = recipient(&body.recipient)?;
+    let scope: Scope = parse("scope", &body.scope)?;
+    let reason = body.reason.as_deref().map(|text| parse("reason", text)).transpose()?;
+    let reason = reason.unwrap_or(Reason::Manual);
+    let until = body.until.as_deref().map(|text| parse::<Time>("until", text)).transpose()?;
+    if until.is_some_and(|until| until <= now()) {
+        return Err(Problem::field("until", "this time is past: give a later one"));
+    }
+    let note = note("note", body.note.as_deref())?;
+    caller.require(&scope)?;
+    let act = Act::for_reason(scope.clone(), reason, until);
+    let act = act.map_err(|what| Problem::field("until", what))?;
+    let outcome = record(shared, caller, recipient, act, note).await?;
+    let made = |stands: &&Suppression| stands.scope == scope && stands.reason == reason;
+    let stands = outcome.standing.active(outcome.at).find(made).cloned();
+    let changed = outcome.changed;
+    let suppression = view_all(shared, stands).await?.pop();
+    Ok(json(StatusCode::OK, &Suppressed { suppression, changed }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OptInBody {
+    recipient: String,
+    list: String,
+    evidence: String,
+}
+
+#[derive(Serialize)]
+struct Changed {
+    changed: bool,
+}
+
+/// `POST /v1/opt-ins`.
+pub(super) async fn opt_in(
+    shared: &Shared,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Reply, Problem> {
+    let body: OptInBody = json_body(shared, request).await?;
+    let recipient = recipient(&body.recipient)?;
+    let list: ListId = parse("list", &body.list)?;
+    let evidence = required_note("evidence", &body.evidence)?;
+    caller.require_list(&list)?;
+    let outcome = record(shared, caller, recipient, Act::OptIn { list }, evidence).await?;
+    let Some(stronger) = outcome.refused else {
+        return Ok(json(StatusCode::OK, &Changed { changed: outcome.changed }));
+    };
+    let detail = format!(
+        "a {} stands for {}, which an opt-in does not end: an operator has to release it",
+        stronger.reason, stronger.scope
+    );
+    let view = match caller.reaches(&stronger.scope) {
+        true => view_all(shared, [stronger]).await?.pop(),
+        false => Some(SuppressionView::outline(&stronger)),
+    };
+    Err(match view {
+        Some(view) => Problem::conflict(detail, view),
+        None => Problem::new(StatusCode::CONFLICT, detail),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReleaseBody {
+    recipient: String,
+    scope: String,
+    reason: String,
+    note: String,
+}
+
+#[derive(Serialize)]
+struct Released {
+    changed: bool,
+    standing: Vec<SuppressionView>,
+}
+
+/// `POST /v1/releases`.
+pub(super) async fn release(
+    shared: &Shared,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Reply, Problem> {
+    let body: ReleaseBody = json_body(shared, request).await?;
+    let recipient = recipient(&body.recipient)?;
+    let scope: Scope = parse("scope", &body.scope)?;
+    let reason: Reason = parse("reason", &body.reason)?;
+    let note = required_note("note", &body.note)?;
+    caller.require(&scope)?;
+    let act = Act::Release { scope: scope.clone(), reason };
+    let outcome = record(shared, caller, recipient, act, note).await?;
+    let covering: Vec<_> = outcome.standing.covering(&scope, outcome.at).cloned().collect();
+    let (own, wider): (Vec<_>, Vec<_>) =
+        covering.into_iter().partition(|stands| caller.reaches(&stands.scope));
+    let mut standing = view_all(shared, own).await?;
+    standing.extend(wider.iter().map(SuppressionView::outline));
+    Ok(json(StatusCode::OK, &Released { changed: outcome.changed, standing }))
+}
+
+async fn record(
+    shared: &Shared,
+    caller: &Caller,
+    recipient: Recipient,
+    act: Act,
+    note: Option<Note>,
+) -> Result<Outcome, Problem> {
+    let command =
+        Command { actor: caller.actor(), note, ..Command::new(recipient, act, Source::Api) };
+    let recorded = shared.record(command, shared.settings.api.limits.record).await;
+    recorded.map_err(|error| Problem::from(&*error))
+}
+
+async fn view_all(
+    shared: &Shared,
+    suppressions: impl IntoIterator<Item = Suppression>,
+) -> Result<Vec<SuppressionView>, Problem> {
+    let suppressions: Vec<_> = suppressions.into_iter().collect();
+    let views = shared.read(move |store| {
+        suppressions.iter().map(|stands| SuppressionView::of(stands, store)).collect()
+    });
+    Ok(views.await?)
+}

@@ -1,0 +1,110 @@
+//! Reading requests: queries and JSON bodies, and what their fields have to be.
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::de::DeserializeOwned;
+
+use super::super::reply::{BodyError, read_body};
+use super::super::shared::Shared;
+use super::Problem;
+use crate::ledger::{Note, Recipient};
+
+/// Ten thousand recipients of the greatest length, with room for how JSON may write them.
+const MAX_BODY: usize = 8 * 1024 * 1024;
+
+/// The parameters of a query, each at most once.
+#[derive(Debug)]
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    pub(super) fn of(query: Option<&str>) -> Result<Self, Problem> {
+        let query = query.unwrap_or_default();
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
+            if pairs.iter().any(|(other, _)| *other == name) {
+                return Err(Problem::field(name, "this parameter is there twice"));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Self(pairs))
+    }
+
+    /// Takes the parameter `name`, if it is there.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(own, _)| own == name)?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// Takes the parameter `name`, which has to be there.
+    pub(super) fn require(&mut self, name: &str) -> Result<String, Problem> {
+        self.take(name).ok_or_else(|| Problem::field(name, "this parameter is missing"))
+    }
+
+    /// Refuses parameters that nobody took.
+    pub(super) fn end(self) -> Result<(), Problem> {
+        match self.0.into_iter().next() {
+            Some((name, _)) => Err(Problem::field(name, "there is no such parameter")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a JSON body. Errors name the place in it.
+pub(super) async fn json_body<T: DeserializeOwned>(
+    shared: &Shared,
+    request: Request<Incoming>,
+) -> Result<T, Problem> {
+    let body = read_body(request, MAX_BODY, shared.settings.api.limits.body).await;
+    let body = body.map_err(|error| match error {
+        BodyError::TooLarge => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body has more than 8 MiB: send it in parts",
+        ),
+        BodyError::TooSlow | BodyError::Broken => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive whole")
+        }
+    })?;
+    let mut reader = serde_json::Deserializer::from_slice(&body);
+    let content = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let detail = error.into_inner();
+        match path.as_str() {
+            "." | "?" => Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body is not what this path takes: {detail}"),
+            ),
+            _ => Problem::field(path, detail),
+        }
+    })?;
+    reader.end().map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON alone: {error}"))
+    })?;
+    Ok(content)
+}
+
+/// Reads a field's text as what it has to be.
+pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    field: &str,
+    text: &str,
+) -> Result<T, Problem> {
+    text.parse().map_err(|error| Problem::field(field, error))
+}
+
+/// Reads the field `recipient`.
+pub(super) fn recipient(text: &str) -> Result<Recipient, Problem> {
+    Recipient::parse(text).map_err(|error| Problem::field("recipient", error))
+}
+
+/// Reads a field that holds a text about the recipient.
+pub(super) fn note(field: &str, text: Option<&str>) -> Result<Option<Note>, Problem> {
+    let note = Note::parse(text.unwrap_or_default());
+    note.map_err(|what| Problem::field(field, format!("the {field} {what}")))
+}
+
+/// As [`note`], where there has to be one.
+pub(super) fn required_note(field: &str, text: &str) -> Result<Option<Note>, Problem> {
+    match note(field, Some(text))? {
+        None => Err(Problem::field(field, format!("the {field} is empty: it goes on the record"))),
+        some => Ok(some),
+    }
+}

@@ -1,0 +1,167 @@
+//! Accepting connections within bounds: how many, how long a header or an idle connection may
+//! take, and how they end when the service stops.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
+
+use super::reply::retry_after_seconds;
+use super::shared::{ListenerSettings, Shared};
+
+/// How far the service is on its way from starting to having stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Serving,
+    /// No new connections; every answer asks the client to close.
+    Draining,
+    /// Idle connections are closed, the others after their answer.
+    Closing,
+}
+
+/// Waits until the service is that far on its way; for ever when nobody moves it any more.
+pub(super) async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
+    if phases.wait_for(|now| *now >= phase).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// A request's header may have this many octets in all, and this many fields.
+const MAX_HEADER: usize = 16 * 1024;
+const MAX_FIELDS: usize = 64;
+
+/// Accepting failed for want of something that comes back, such as file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts and serves connections until the phase leaves `Serving`, then waits for those that
+/// are open.
+pub(super) async fn serve<F>(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    settings: ListenerSettings,
+    mut phases: watch::Receiver<Phase>,
+    answer: impl Fn(Arc<Shared>, SocketAddr, Request<Incoming>) -> F + Copy + Send + Sync + 'static,
+) -> io::Result<()>
+where
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(settings.max_connections));
+    let stopping = phases.clone();
+    let take = |stream: TcpStream, peer: SocketAddr| {
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            shared.metrics.refused_connections(settings.name).inc();
+            return refuse(&stream);
+        };
+        let connection = connection(
+            stream,
+            peer,
+            Arc::clone(&shared),
+            settings.clone(),
+            stopping.clone(),
+            answer,
+        );
+        tokio::spawn(hold(connection, place));
+    };
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => take(stream, peer),
+                Err(error) => {
+                    tracing::warn!(listener = settings.name, %error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            () = reached(&mut phases, Phase::Draining) => break,
+        }
+    }
+    // Connections that the kernel has completed already were accepted as far as clients know.
+    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
+    {
+        take(stream, peer);
+    }
+    drop(listener);
+    let all = u32::try_from(settings.max_connections).unwrap_or(u32::MAX);
+    let drained = tokio::time::timeout(settings.limits.drain, places.acquire_many(all)).await;
+    if drained.is_err() {
+        let open = settings.max_connections - places.available_permits();
+        tracing::warn!(listener = settings.name, open, "connections did not end in time");
+    }
+    Ok(())
+}
+
+async fn hold(connection: impl Future<Output = ()>, place: OwnedSemaphorePermit) {
+    connection.await;
+    drop(place);
+}
+
+/// Says 503 without ever waiting for the client.
+fn refuse(stream: &TcpStream) {
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nConnection: close\r\n\
+         Content-Length: 0\r\n\r\n",
+        retry_after_seconds()
+    );
+    // A client that cannot take these few octets at once finds the connection closed instead.
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+async fn connection<F>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    settings: ListenerSettings,
+    mut phases: watch::Receiver<Phase>,
+    answer: impl Fn(Arc<Shared>, SocketAddr, Request<Incoming>) -> F + Copy,
+) where
+    F: Future<Output = Response<Full<Bytes>>>,
+{
+    let _open = shared.metrics.open_connection(settings.name);
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(settings.limits.write));
+    let stream = TokioIo::new(Box::pin(stream));
+    let stopping = phases.clone();
+    let service = service_fn(|request| {
+        let response = answer(Arc::clone(&shared), peer, request);
+        let stopping = &stopping;
+        async move {
+            let mut response = response.await;
+            if *stopping.borrow() > Phase::Serving {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.limits.header)
+        .max_buf_size(MAX_HEADER)
+        .max_headers(MAX_FIELDS)
+        .serve_connection(stream, service);
+    let mut connection = pin!(connection);
+    // What goes wrong with a connection is the peer's business; requests log their own.
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = reached(&mut phases, Phase::Closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(listener = settings.name, %error, "a connection ended early");
+    }
+}

@@ -1,0 +1,172 @@
+//! What is counted, in Prometheus text. Every label has few possible values, and none of them
+//! comes from outside.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::ledger::{Action, RecorderCounts, Source};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    listener: &'static str,
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    listener: &'static str,
+    route: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActLabels {
+    action: &'static str,
+    source: &'static str,
+    changed: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LinkLabels {
+    why: &'static str,
+}
+
+/// From half a millisecond to eight seconds.
+const SECONDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 8.0];
+
+type DurationFamily = Family<RouteLabels, Histogram, fn() -> Histogram>;
+
+/// The counters of a running service.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: DurationFamily,
+    acts: Family<ActLabels, Counter>,
+    links_refused: Family<LinkLabels, Counter>,
+    connections: Family<ListenerLabels, Gauge>,
+    connections_refused: Family<ListenerLabels, Counter>,
+    last_event: Gauge,
+    commits: Counter,
+    recorded: Counter,
+    failures: Counter,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("optout");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running version", version);
+        let mut metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            acts: Family::default(),
+            links_refused: Family::default(),
+            connections: Family::default(),
+            connections_refused: Family::default(),
+            last_event: Gauge::default(),
+            commits: Counter::default(),
+            recorded: Counter::default(),
+            failures: Counter::default(),
+            registry,
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("http_requests", "Requests answered", self.requests.clone());
+        r.register_with_unit(
+            "http_request_duration",
+            "Time from a request's header to its answer",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        r.register("acts", "Acts recorded, by what they came to", self.acts.clone());
+        r.register("links_refused", "Links that did not open", self.links_refused.clone());
+        r.register("connections", "Open connections", self.connections.clone());
+        r.register(
+            "connections_refused",
+            "Connections beyond the limit",
+            self.connections_refused.clone(),
+        );
+        r.register("last_event", "Number of the last event", self.last_event.clone());
+        r.register("store_commits", "Transactions committed", self.commits.clone());
+        r.register("store_acts", "Acts in committed transactions", self.recorded.clone());
+        r.register("store_failures", "Transactions that failed", self.failures.clone());
+    }
+
+    pub(super) fn request(
+        &self,
+        listener: &'static str,
+        route: &'static str,
+        status: u16,
+        took: Duration,
+    ) {
+        self.requests.get_or_create(&RequestLabels { listener, route, status }).inc();
+        self.durations.get_or_create(&RouteLabels { listener, route }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn act(&self, action: Action, source: Source, changed: bool) {
+        let labels = ActLabels {
+            action: action.name(),
+            source: source.name(),
+            changed: if changed { "true" } else { "false" },
+        };
+        self.acts.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn link_refused(&self, why: &'static str) {
+        self.links_refused.get_or_create(&LinkLabels { why }).inc();
+    }
+
+    pub(super) fn refused_connections(&self, listener: &'static str) -> Counter {
+        self.connections_refused.get_or_create(&ListenerLabels { listener }).clone()
+    }
+
+    /// Counts a connection as open while the returned value lives.
+    pub(super) fn open_connection(&self, listener: &'static str) -> OpenConnection {
+        let gauge = self.connections.get_or_create(&ListenerLabels { listener }).clone();
+        gauge.inc();
+        OpenConnection(gauge)
+    }
+
+    /// Everything, as Prometheus text.
+    pub(super) fn text(&self, counts: &RecorderCounts, last_event: u64) -> String {
+        let raise = |counter: &Counter, to: u64| {
+            counter.inc_by(to.saturating_sub(counter.get()));
+        };
+        raise(&self.commits, counts.commits.load(Ordering::Relaxed));
+        raise(&self.recorded, counts.acts.load(Ordering::Relaxed));
+        raise(&self.failures, counts.failures.load(Ordering::Relaxed));
+        self.last_event.set(i64::try_from(last_event).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// See [`Metrics::open_connection`].
+pub(super) struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

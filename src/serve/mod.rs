@@ -1,0 +1,86 @@
+//! The service: two listeners, their limits, and what is answered on them.
+//!
+//! Recipients and mailbox providers reach the public listener ([`public`]), senders and
+//! operators the API listener ([`api`]); no route is on both, so a mistake in a proxy cannot
+//! expose the API. This room knows no SQL.
+
+mod api;
+mod listener;
+mod metrics;
+mod public;
+mod reply;
+mod shared;
+mod sockets;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use api::headers::MintedView;
+pub use shared::{Limits, ListenerSettings, Settings, SharedKeys};
+pub use sockets::{BindError, Sockets};
+
+use crate::ledger::{DataDir, Recorder, Store, Time};
+use listener::Phase;
+use shared::Shared;
+
+/// How long clients may go on using open connections once the service is told to stop; each
+/// answer in that time tells the client to close. Without it, a request that is on its way on an
+/// idle connection would be lost.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Runs the service on `sockets` until `stop` resolves, then answers what was accepted and
+/// records what waits.
+///
+/// # Errors
+///
+/// When the operating system gives no thread, or a listener fails for good.
+pub async fn run(
+    store: Arc<dyn Store>,
+    dir: DataDir,
+    settings: Settings,
+    sockets: Sockets,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let recorder = Recorder::start(Arc::clone(&store), now)?;
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let shared = Shared::start(store, dir, settings, recorder, phases.clone())?;
+    let shared = Arc::new(shared);
+    let public = listener::serve(
+        sockets.public,
+        Arc::clone(&shared),
+        shared.settings.public.clone(),
+        phases.clone(),
+        public::answer,
+    );
+    let api = listener::serve(
+        sockets.api,
+        Arc::clone(&shared),
+        shared.settings.api.clone(),
+        phases,
+        api::answer,
+    );
+    let conduct = async {
+        stop.await;
+        tracing::info!("stopping: no new connections, open ones are answered and closed");
+        phase.send_replace(Phase::Draining);
+        tokio::time::sleep(LINGER).await;
+        phase.send_replace(Phase::Closing);
+    };
+    let ((), public, api) = tokio::join!(conduct, public, api);
+    // Tasks that outlived the drain time still hold the state; what they asked is in the queue.
+    match Arc::try_unwrap(shared) {
+        Ok(shared) => tokio::task::spawn_blocking(move || shared.finish()).await?,
+        Err(_) => tracing::warn!("some requests did not end in time and were abandoned"),
+    }
+    tracing::info!("stopped");
+    public.and(api)
+}
+
+/// The clock of this room.
+fn now() -> Time {
+    std::time::SystemTime::now().into()
+}

@@ -1,0 +1,234 @@
+//! The public listener: links, and what a probe or a robot may ask. Nothing else is on it.
+
+mod form;
+mod page;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderName, REFERRER_POLICY};
+use hyper::{Method, Request, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::now;
+use super::reply::{BodyError, Reply, allowing, read_body, reply, retry_later, set};
+use super::shared::Shared;
+use crate::ledger::{Act, Command, Outcome, Reason, Recipient, Source, Standing, StoreError};
+use crate::link::{OpenError, Opened, Scope};
+use form::Asked;
+use page::{Form, Page, Stop};
+
+/// A provider's body has 26 octets and the page's form a few more.
+const MAX_BODY: usize = 16 * 1024;
+
+const LINK_METHODS: &str = "GET, HEAD, POST";
+
+/// Where a request belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route<'p> {
+    Link(&'p str),
+    Health,
+    Robots,
+    Elsewhere,
+}
+
+impl<'p> Route<'p> {
+    /// `base` is the path of the base URL, which a proxy may or may not have taken off.
+    fn of(path: &'p str, base: &str) -> Self {
+        let path = path.strip_prefix(base).filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        match path {
+            "/healthz" => Self::Health,
+            "/robots.txt" => Self::Robots,
+            _ => match path.strip_prefix("/u/") {
+                Some(token) if !token.contains('/') => Self::Link(token),
+                _ => Self::Elsewhere,
+            },
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Link(_) => "link",
+            Self::Health => "healthz",
+            Self::Robots => "robots",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Reply {
+    let began = Instant::now();
+    let uri = request.uri().clone();
+    let route = Route::of(uri.path(), shared.settings.base_url.path());
+    let form = Form::accepted(request.headers());
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let head = request.method() == Method::HEAD;
+    let mut reply = match route {
+        Route::Link(_) if !is_read && request.method() != Method::POST => {
+            allowing(page::not_allowed(form), LINK_METHODS)
+        }
+        Route::Link(token) => link(&shared, peer, token, form, request).await,
+        Route::Health if is_read => health(&shared).await,
+        Route::Robots if is_read => plain(StatusCode::OK, "User-agent: *\nDisallow: /\n"),
+        Route::Health | Route::Robots => allowing(page::not_allowed(form), "GET, HEAD"),
+        Route::Elsewhere => page::not_found(form),
+    };
+    set(&mut reply, REFERRER_POLICY, "no-referrer");
+    set(&mut reply, HeaderName::from_static("x-robots-tag"), "noindex");
+    if head {
+        // The length stays as it would be for GET (RFC 9110 section 9.3.2).
+        *reply.body_mut() = Full::new(Bytes::new());
+    }
+    shared.metrics.request("public", route.name(), reply.status().as_u16(), began.elapsed());
+    reply
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Reply {
+    reply(status, "text/plain; charset=utf-8", text)
+}
+
+async fn health(shared: &Shared) -> Reply {
+    match shared.accepts().await {
+        true => plain(StatusCode::OK, "ok\n"),
+        false => retry_later(plain(StatusCode::SERVICE_UNAVAILABLE, "opt-outs cannot be stored\n")),
+    }
+}
+
+/// A link: whatever is wrong with its token, the answer is the same.
+async fn link(
+    shared: &Shared,
+    peer: SocketAddr,
+    token: &str,
+    form: Form,
+    request: Request<Incoming>,
+) -> Reply {
+    // RFC 3986 section 6.2.2.2: an encoded unreserved character is the same character.
+    let opened = match percent_decode_str(token).decode_utf8() {
+        Ok(token) => shared.keyring().open(&token),
+        Err(_) => Err(OpenError::Encoding),
+    };
+    match opened {
+        Err(error) => {
+            log_refusal(shared, &error, shared.client(peer, request.headers()));
+            page::not_found(form)
+        }
+        Ok(opened) if request.method() == Method::POST => {
+            opt_out(shared, opened, form, request).await
+        }
+        Ok(opened) => show(shared, opened, form).await,
+    }
+}
+
+fn log_refusal(shared: &Shared, error: &OpenError, client: std::net::IpAddr) {
+    let why = match error {
+        OpenError::Encoding => "encoding",
+        OpenError::Version(_) => "version",
+        OpenError::UnknownKey(_) => "unknown_key",
+        OpenError::Tag => "tag",
+        OpenError::NotPermitted(_) => "not_permitted",
+        _ => "fields",
+    };
+    shared.metrics.link_refused(why);
+    if let Some(unsaid) = shared.may_log_refusal() {
+        tracing::warn!(%client, why, unsaid, "a link did not open: {error}");
+    }
+}
+
+/// The page for a person; changes nothing.
+async fn show(shared: &Shared, opened: Opened, form: Form) -> Reply {
+    let recipient = Recipient::of_link(opened.link.recipient());
+    let list = opened.link.list().clone();
+    let asked = recipient.clone();
+    let read = shared.read(move |store| store.standings(&[asked])).await;
+    match read {
+        Ok(standings) => {
+            let standing = standings.into_iter().next().unwrap_or_default();
+            let stands = standing.suppression_for(&list, now());
+            let stop = stands.map(|stands| Stop { since: stands.since, scope: &stands.scope });
+            page::show(form, &Page { recipient: &recipient, list: &list, stop, done: false })
+        }
+        Err(error) => unavailable(&error, form),
+    }
+}
+
+/// Opts the recipient out of the link's list. The token is the authority: what the body holds
+/// only says whether it was the page's own form.
+async fn opt_out(shared: &Shared, opened: Opened, form: Form, request: Request<Incoming>) -> Reply {
+    let content_type = request.headers().get(CONTENT_TYPE).cloned();
+    let limits = &shared.settings.public.limits;
+    let body = match read_body(request, MAX_BODY, limits.body).await {
+        Ok(body) => body,
+        Err(BodyError::TooLarge) => return page::too_large(form),
+        Err(BodyError::TooSlow | BodyError::Broken) => return page::incomplete(form),
+    };
+    let source = match Asked::read(content_type.as_ref(), body).await {
+        Asked::OneClick => Source::OneClick,
+        Asked::Page => Source::Page,
+    };
+    let recipient = Recipient::of_link(opened.link.recipient());
+    let list = opened.link.list().clone();
+    let act = Act::OptOut { scope: Scope::from(list.clone()) };
+    let command = Command {
+        key: Some(opened.key),
+        campaign: Some(opened.link.campaign().to_owned()),
+        ..Command::new(recipient.clone(), act, source)
+    };
+    match shared.record(command, limits.record).await {
+        Ok(outcome) => {
+            let key = opened.key;
+            tracing::debug!(event = outcome.event, changed = outcome.changed, %list, %key, "opted out");
+            let since = unsubscribed_since(&outcome.standing, &Scope::from(list.clone()), &outcome);
+            let stop = Some(Stop { since, scope: &Scope::from(list.clone()) });
+            page::show(form, &Page { recipient: &recipient, list: &list, stop, done: true })
+        }
+        Err(error) => unavailable(&error, form),
+    }
+}
+
+/// Since when the opt-out that was just asked for stands: from now, or from an earlier time.
+fn unsubscribed_since(
+    standing: &Standing,
+    scope: &Scope,
+    outcome: &Outcome,
+) -> crate::ledger::Time {
+    let own = standing
+        .active(outcome.at)
+        .find(|stands| stands.scope == *scope && stands.reason == Reason::Unsubscribe);
+    own.map_or(outcome.at, |stands| stands.since)
+}
+
+fn unavailable(error: &StoreError, form: Form) -> Reply {
+    tracing::debug!(%error, "answered 503");
+    retry_later(page::unavailable(form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Route;
+
+    #[test]
+    fn finds_the_token_with_and_without_the_bases_path() {
+        for (path, base, route) in [
+            ("/u/abc", "", Route::Link("abc")),
+            ("/u/", "", Route::Link("")),
+            ("/mail/u/abc", "/mail", Route::Link("abc")),
+            ("/u/abc", "/mail", Route::Link("abc")),
+            ("/mailu/abc", "/mail", Route::Elsewhere),
+            ("/u/a/b", "", Route::Elsewhere),
+            ("/u", "", Route::Elsewhere),
+            ("/v1/check", "", Route::Elsewhere),
+            ("/healthz", "", Route::Health),
+            ("/robots.txt", "/mail", Route::Robots),
+        ] {
+            assert_eq!(Route::of(path, base), route, "{path}");
+        }
+    }
+}

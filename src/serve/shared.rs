@@ -1,0 +1,308 @@
+//! What every request needs, and the look at the store that keeps it current: keys that other
+//! processes changed, and where the history ends.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hyper::HeaderMap;
+use ipnet::IpNet;
+use tokio::sync::watch;
+
+use super::listener::Phase;
+use super::metrics::Metrics;
+use crate::ledger::{
+    ApiKey, Command, DataDir, KeyFile, Look, Outcome, Recorder, Store, StoreError,
+};
+use crate::link::{BaseUrl, Keyring, MailtoHost};
+
+/// How often the store is asked whether another process wrote. Short enough for what one process
+/// appends to be acted on by another within 10 ms; the question costs about a microsecond.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What the service is told when it starts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What links begin with.
+    pub base_url: BaseUrl,
+    /// Whether links may be minted: the base URL is https, or was set on purpose.
+    pub may_mint: bool,
+    /// The host of the mailto form.
+    pub mailto_host: Option<MailtoHost>,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The public listener.
+    pub public: ListenerSettings,
+    /// The API listener.
+    pub api: ListenerSettings,
+}
+
+/// What one listener is told.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// Its name in logs and metrics.
+    pub name: &'static str,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
+    /// Its time limits.
+    pub limits: Limits,
+}
+
+/// The time limits of a listener.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For a request's header to arrive, from the connection's start or the last answer; so it
+    /// ends idle connections too.
+    pub header: Duration,
+    /// For a request's body to arrive.
+    pub body: Duration,
+    /// For a client to take the next octets of an answer.
+    pub write: Duration,
+    /// For the store to record an act.
+    pub record: Duration,
+    /// For open connections to end when the service stops.
+    pub drain: Duration,
+}
+
+/// The keys at hand, replaced whole when another process changes them.
+#[derive(Debug)]
+pub struct SharedKeys {
+    signing: RwLock<Arc<Keyring>>,
+    api: RwLock<Arc<Vec<ApiKey>>>,
+}
+
+impl SharedKeys {
+    fn read(store: &dyn Store, dir: &DataDir) -> Result<Self, String> {
+        let keys = Self { signing: RwLock::default(), api: RwLock::default() };
+        keys.reload(store, dir)?;
+        Ok(keys)
+    }
+
+    fn reload(&self, store: &dyn Store, dir: &DataDir) -> Result<(), String> {
+        let signing = KeyFile::read(dir).map_err(|e| e.to_string())?.into_keyring();
+        let api = store.api_keys().map_err(|e| e.to_string())?;
+        *self.signing.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signing);
+        *self.api.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(api);
+        Ok(())
+    }
+}
+
+/// What every request needs.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) settings: Settings,
+    pub(super) metrics: Metrics,
+    /// Where the history ends, as last seen.
+    pub(super) last_event: watch::Receiver<u64>,
+    pub(super) phases: watch::Receiver<Phase>,
+    recorder: Recorder,
+    keys: Arc<SharedKeys>,
+    watcher: JoinHandle<()>,
+    refusals: LogLimit,
+    probe: Mutex<Option<Instant>>,
+}
+
+impl Shared {
+    pub(super) fn start(
+        store: Arc<dyn Store>,
+        dir: DataDir,
+        settings: Settings,
+        recorder: Recorder,
+        phases: watch::Receiver<Phase>,
+    ) -> io::Result<Self> {
+        let seen = store.look().map_err(io::Error::other)?;
+        let keys = Arc::new(SharedKeys::read(&*store, &dir).map_err(io::Error::other)?);
+        let (last, last_event) = watch::channel(seen.last_event);
+        let watcher = Watcher {
+            store: Arc::clone(&store),
+            dir,
+            keys: Arc::clone(&keys),
+            seen,
+            last,
+            phases: phases.clone(),
+        };
+        let watcher = std::thread::Builder::new().name("watcher".into()).spawn(|| watcher.run())?;
+        Ok(Self {
+            store,
+            settings,
+            metrics: Metrics::new(),
+            last_event,
+            phases,
+            recorder,
+            keys,
+            watcher,
+            refusals: LogLimit::default(),
+            probe: Mutex::default(),
+        })
+    }
+
+    /// The signing keys at this moment.
+    pub(super) fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keys.signing.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The API keys at this moment, revoked ones too.
+    pub(super) fn api_keys(&self) -> Arc<Vec<ApiKey>> {
+        Arc::clone(&self.keys.api.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Records an act and counts it; durable when it returns `Ok`.
+    pub(super) async fn record(
+        &self,
+        command: Command,
+        limit: Duration,
+    ) -> Result<Outcome, Arc<StoreError>> {
+        let (action, source) = (command.act.action(), command.source);
+        let recorded = tokio::time::timeout(limit, self.recorder.record(command)).await;
+        let outcome = recorded.map_err(|_| Arc::new(StoreError::Overloaded))??;
+        self.metrics.act(action, source, outcome.changed);
+        Ok(outcome)
+    }
+
+    /// Runs a read of the store off the threads that serve connections.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = Arc::clone(&self.store);
+        let done = tokio::task::spawn_blocking(move || work(&*store)).await;
+        done.unwrap_or(Err(StoreError::Overloaded))
+    }
+
+    /// Whether opt-outs are accepted. After a failure the store is tried, once a second at most,
+    /// so that a service nobody sends to any more notices that it works again.
+    pub(super) async fn accepts(&self) -> bool {
+        if self.recorder.is_failing() && self.may_probe() {
+            let probed = self.read(|store| store.probe()).await;
+            if probed.is_ok() {
+                self.recorder.has_recovered();
+            }
+        }
+        !self.recorder.is_failing() && self.read(|store| store.look()).await.is_ok()
+    }
+
+    fn may_probe(&self) -> bool {
+        let mut last = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Everything that is counted, as Prometheus text.
+    pub(super) fn metrics_text(&self) -> String {
+        self.metrics.text(self.recorder.counts(), *self.last_event.borrow())
+    }
+
+    /// Whether one more refused link may be logged, and how many were not since the last.
+    pub(super) fn may_log_refusal(&self) -> Option<u64> {
+        self.refusals.admit()
+    }
+
+    /// Who sent a request: the peer, or whom a trusted proxy names. Of several addresses in
+    /// `X-Forwarded-For` the last that no trusted proxy has, since clients can write the others.
+    pub(super) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let is_trusted = |address: IpAddr| {
+            self.settings.trusted_proxies.iter().any(|network| network.contains(&address))
+        };
+        let mut client = peer.ip().to_canonical();
+        let fields = headers.get_all("x-forwarded-for").into_iter().rev();
+        let names =
+            fields.filter_map(|field| field.to_str().ok()).flat_map(|text| text.rsplit(','));
+        for name in names {
+            if !is_trusted(client) {
+                break;
+            }
+            match name.trim().parse::<IpAddr>() {
+                Ok(address) => client = address.to_canonical(),
+                Err(_) => break,
+            }
+        }
+        client
+    }
+
+    /// Records what still waits, and ends both threads.
+    pub(super) fn finish(self) {
+        self.recorder.finish();
+        if self.watcher.join().is_err() {
+            tracing::error!("the thread that watches the store had failed");
+        }
+    }
+}
+
+/// The thread that looks at the store.
+struct Watcher {
+    store: Arc<dyn Store>,
+    dir: DataDir,
+    keys: Arc<SharedKeys>,
+    seen: Look,
+    last: watch::Sender<u64>,
+    phases: watch::Receiver<Phase>,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        let mut failing = false;
+        while *self.phases.borrow() < Phase::Closing {
+            let looked = self.look();
+            if let (Err(error), false) = (&looked, failing) {
+                tracing::error!(%error, "the store cannot be looked at");
+            }
+            failing = looked.is_err();
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        let look = self.store.look().map_err(|e| e.to_string())?;
+        if look.last_event != self.seen.last_event {
+            self.last.send_replace(look.last_event);
+        }
+        self.seen.last_event = look.last_event;
+        if look.keys_generation != self.seen.keys_generation {
+            self.keys.reload(&*self.store, &self.dir)?;
+            tracing::info!("keys were changed and read again");
+            self.seen.keys_generation = look.keys_generation;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a flood of requests from becoming a flood of log lines: a burst, then one a second.
+#[derive(Debug)]
+struct LogLimit {
+    began: Instant,
+    /// Lines written, on a scale that loses one a second.
+    spent: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Default for LogLimit {
+    fn default() -> Self {
+        Self { began: Instant::now(), spent: AtomicU64::new(0), dropped: AtomicU64::new(0) }
+    }
+}
+
+impl LogLimit {
+    const BURST: u64 = 20;
+
+    fn admit(&self) -> Option<u64> {
+        let regained = self.began.elapsed().as_secs();
+        let spend = |spent: u64| {
+            let spent = spent.max(regained);
+            (spent < regained + Self::BURST).then_some(spent + 1)
+        };
+        match self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend) {
+            Ok(_) => Some(self.dropped.swap(0, Ordering::Relaxed)),
+            Err(_) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
