@@ -44,8 +44,11 @@ const KEYS: &[(&str, Kind)] = &[
     ("log.format", Kind::Text),
 ];
 
-/// Variables that begin with `OPTOUT_` and are no keys.
-const OTHER_VARIABLES: &[&str] = &["OPTOUT_CONFIG"];
+/// What every variable of ours begins with.
+const PREFIX: &str = "OPTOUT_";
+
+/// A variable this much like one of ours, from 0 to 1, is taken for a misspelt one.
+const ALIKE: f64 = 0.9;
 
 /// What is configured. The defaults are those of `deploy/optout.toml`, which a test compares.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -170,16 +173,11 @@ impl Config {
             config = resolve(&table, &place)?;
         }
         for (name, text) in env::vars_os() {
-            let Some(name) = name.to_str().filter(|name| name.starts_with("OPTOUT_")) else {
-                continue;
-            };
-            if OTHER_VARIABLES.contains(&name) {
-                continue;
-            }
-            let place = format!("the environment variable {name}");
-            let (key, kind) = key_of_variable(name)?;
-            let text =
-                text.to_str().ok_or_else(|| Failure::new(format!("{place} is not UTF-8")))?;
+            let found = name.to_str().map_or(Ok(None), key_of_variable)?;
+            let Some((key, kind)) = found else { continue };
+            let place = format!("the environment variable {}", variable_of_key(key));
+            let not_text = || Failure::new(format!("{place} is not UTF-8"));
+            let text = text.to_str().ok_or_else(not_text)?;
             put(&mut table, key, value(text, kind, &place)?);
             config = resolve(&table, &place)?;
         }
@@ -304,16 +302,31 @@ fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> &'k str {
 }
 
 fn variable_of_key(key: &str) -> String {
-    format!("OPTOUT_{}", key.replace('.', "_").to_uppercase())
+    format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
 }
 
-fn key_of_variable(name: &str) -> Result<(&'static str, Kind), Failure> {
+/// The key that a variable sets; `None` for a variable that is not meant for us.
+///
+/// A misspelt one is an error, and so is one of a section of ours that sets nothing. What
+/// Kubernetes makes of a service's name (`OPTOUT_SERVICE_HOST`, `OPTOUT_API_PORT`) is neither.
+fn key_of_variable(name: &str) -> Result<Option<(&'static str, Kind)>, Failure> {
+    let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(None) };
     let variables: BTreeMap<String, _> =
         KEYS.iter().map(|(key, kind)| (variable_of_key(key), (*key, *kind))).collect();
-    variables.get(name).copied().ok_or_else(|| {
-        let nearest = nearest(name, variables.keys().map(String::as_str));
-        Failure::new(format!("there is no environment variable {name}; did you mean {nearest}?"))
-    })
+    if let Some(found) = variables.get(name) {
+        return Ok(Some(*found));
+    }
+    let nearest = nearest(name, variables.keys().map(String::as_str));
+    let section = rest.split('_').next().unwrap_or_default().to_lowercase();
+    let in_section = KEYS.iter().any(|(key, _)| key.starts_with(&format!("{section}.")));
+    let from_kubernetes = rest.contains("PORT") || rest.contains("SERVICE_");
+    let alike = strsim::jaro_winkler(rest, &nearest[PREFIX.len()..]) >= ALIKE;
+    match rest != "CONFIG" && !from_kubernetes && (in_section || alike) {
+        true => Err(Failure::new(format!(
+            "there is no environment variable {name}; did you mean {nearest}?"
+        ))),
+        false => Ok(None),
+    }
 }
 
 fn value(text: &str, kind: Kind, place: &str) -> Result<Value, Failure> {
@@ -407,8 +420,26 @@ mod tests {
             let refused = check_keys(&text.parse().expect("TOML"), "", "a file").expect_err(text);
             assert!(refused.to_string().contains(nearest), "{refused}");
         }
-        let refused = key_of_variable("OPTOUT_PUBLIC_LISTN").expect_err("unknown");
-        assert!(refused.to_string().contains("OPTOUT_PUBLIC_LISTEN"), "{refused}");
+        for name in ["OPTOUT_PUBLIC_LISTN", "OPTOUT_PUBLC_LISTEN", "OPTOUT_PUBLIC_ADDRESS"] {
+            let refused = key_of_variable(name).expect_err("unknown");
+            assert!(refused.to_string().contains("OPTOUT_PUBLIC_"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn variables_of_others_are_left_alone() {
+        for name in [
+            "OPTOUT_CONFIG",
+            "OPTOUT_SERVICE_HOST",
+            "OPTOUT_PORT_8080_TCP",
+            "OPTOUT_API_PORT",
+            "OPTOUT_X",
+            "HOME",
+        ] {
+            assert!(key_of_variable(name).expect(name).is_none(), "{name}");
+        }
+        let data = key_of_variable("OPTOUT_DATA").expect("a key");
+        assert!(data.is_some_and(|(key, _)| key == "data"));
     }
 
     #[test]

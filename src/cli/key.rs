@@ -44,7 +44,7 @@ pub(super) struct New {
 ///
 /// Makes the store too where there is none.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ssh other optout key show 59ad5cd4 | optout key add")]
+#[command(after_help = "Example:\n  ssh other optout key show d9dbfbed | optout key add")]
 pub(super) struct Add {
     /// Bind the key to a scope: it signs and opens for lists within it alone
     #[arg(long = "list", value_name = "SCOPE")]
@@ -58,7 +58,7 @@ pub(super) struct List {}
 
 /// Print the secret of one key, for a sender's configuration
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  optout key show 59ad5cd4")]
+#[command(after_help = "Example:\n  optout key show d9dbfbed")]
 pub(super) struct Show {
     /// The key's id, 8 hexadecimal digits
     id: KeyId,
@@ -68,7 +68,7 @@ pub(super) struct Show {
 ///
 /// The key is kept: `optout key show ID | optout key add` brings it back.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  optout key retire 59ad5cd4")]
+#[command(after_help = "Example:\n  optout key retire d9dbfbed")]
 pub(super) struct Retire {
     /// The key's id, 8 hexadecimal digits
     id: KeyId,

@@ -23,6 +23,8 @@ mod suppress;
 mod user;
 mod verify;
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -175,7 +177,7 @@ impl Context {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(settings_last(env::args_os())) {
         Ok(arguments) => arguments,
         Err(error) => return refused(&error),
     };
@@ -187,6 +189,27 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Moves every `--set KEY=VALUE` behind the rest: clap would drop those before a command when
+/// there are others after it.
+fn settings_last(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let (mut kept, mut settings) = (Vec::new(), Vec::new());
+    let mut arguments = arguments.peekable();
+    while let Some(argument) = arguments.next() {
+        if argument == "--" {
+            // Behind it nothing is an option.
+            settings.push(argument);
+            settings.extend(arguments);
+            break;
+        }
+        match argument == "--set" && arguments.peek().is_some() {
+            true => settings.extend([argument].into_iter().chain(arguments.next())),
+            false => kept.push(argument),
+        }
+    }
+    kept.extend(settings);
+    kept
 }
 
 /// Help goes out as it is; what is wrong becomes one line.

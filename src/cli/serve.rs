@@ -144,14 +144,16 @@ fn greet(
     out.line(format!("  public  http://{public}"))?;
     out.line(format!("  API     http://{api}"))?;
     out.line(format!("  data    {data}"))?;
-    if let Some(link) = sample_link(&keyring, base, context.now)? {
-        out.line(format!("\nA sample link, for the list {SAMPLE_LIST}:\n  {link}"))?;
-        out.line("What a mailbox provider's click on it amounts to:")?;
-        out.line(format!("  curl -d {ONE_CLICK} {link}"))?;
-        out.line("What a sender asks before the next message:")?;
-        out.line(format!(
-            "  curl 'http://{api}/v1/check?list={SAMPLE_LIST}&recipient={SAMPLE_RECIPIENT}'"
-        ))?;
+    match sample_link(&keyring, base, context.now)? {
+        Some(link) => {
+            out.line(format!("\nA sample link, for the list {SAMPLE_LIST}:\n  {link}"))?;
+            out.line("What a mailbox provider's click on it amounts to:")?;
+            out.line(format!("  curl -d {ONE_CLICK} {link}"))?;
+            out.line("What a sender asks before the next message:")?;
+            let query = format!("list={SAMPLE_LIST}&recipient={SAMPLE_RECIPIENT}");
+            out.line(format!("  curl 'http://{api}/v1/check?{query}'"))?;
+        }
+        None => out.line(format!("\nNo sample link: no key may sign for {SAMPLE_LIST}."))?,
     }
     out.flush()
 }

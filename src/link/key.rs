@@ -29,8 +29,8 @@ const TAG_LEN: usize = 16;
 /// use optout::link::SigningKey;
 ///
 /// let key: SigningKey = " optout_key_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\n".parse()?;
-/// assert_eq!(key.id().to_string(), "59ad5cd4");
-/// assert_eq!(format!("{key:?}"), "SigningKey(59ad5cd4)");
+/// assert_eq!(key.id().to_string(), "d9dbfbed");
+/// assert_eq!(format!("{key:?}"), "SigningKey(d9dbfbed)");
 /// # Ok::<(), optout::link::KeyError>(())
 /// ```
 pub struct SigningKey {
@@ -214,7 +214,7 @@ pub struct KeyIdError;
 
 impl fmt::Display for KeyIdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key's id is 8 hexadecimal digits, such as 59ad5cd4")
+        f.write_str("a key's id is 8 hexadecimal digits, such as d9dbfbed")
     }
 }
 

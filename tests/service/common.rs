@@ -163,6 +163,29 @@ impl Place {
     }
 }
 
+/// The Python that has a package from PyPI: `tests/run` installs it and names the interpreter.
+pub fn python_with(package: &str) -> Option<String> {
+    let python = std::env::var("OPTOUT_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", &format!("import {package}")]).output();
+    if probe.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    skip(&format!("Python's {package} is not installed"));
+    None
+}
+
+/// Says that the present test is skipped and why, where `tests/run` collects it; fails in CI.
+pub fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("SKIPPED: {test}: {why}\n");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+    eprint!("{line}");
+    if let Ok(path) = std::env::var("OPTOUT_TEST_SKIPPED") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("skips can be noted");
+    }
+}
+
 /// NDJSON as values.
 pub fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
@@ -223,7 +246,7 @@ impl Service {
         std::thread::spawn(move || {
             let mut all = String::new();
             while reader.read_line(&mut all).is_ok_and(|n| n > 0) {
-                if all.contains("/v1/check") {
+                if all.contains("/v1/check") || all.contains("No sample link") {
                     let _ = rest.0.send(std::mem::take(&mut all));
                 }
             }
@@ -306,6 +329,17 @@ impl Connection {
         stream.set_read_timeout(Some(HANG)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
         Self { stream: BufReader::new(stream), host }
+    }
+
+    /// As [`Connection::open`]; `None` when nobody listens.
+    pub fn try_open(host: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(host).ok()?;
+        stream.set_read_timeout(Some(HANG)).ok()?;
+        Some(Self { stream: BufReader::new(stream), host })
+    }
+
+    pub fn stream(&mut self) -> &mut TcpStream {
+        self.stream.get_mut()
     }
 
     /// Writes bytes as they are.

@@ -2,4 +2,13 @@
 
 mod common;
 
+mod access;
+mod api;
+mod bad_input;
 mod click;
+mod commands;
+mod crash;
+mod erase;
+mod mail;
+mod readers;
+mod store;

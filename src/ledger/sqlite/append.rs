@@ -101,6 +101,10 @@ impl<'t> Batch<'t> {
         command: &Command,
         note: Option<[u8; 32]>,
     ) -> Result<bool, WorkError> {
+        // What was kept since the last time is to be erased too.
+        if command.act == Act::Forget {
+            return Ok(false);
+        }
         let is_same = |event: &Event| {
             event.action == command.act.action()
                 && event.source == command.source

@@ -1,0 +1,143 @@
+//! Forgetting is real, and keeps what stands.
+
+use std::path::Path;
+
+use crate::common::{LIST, Place, text};
+
+/// Files of the directory in which `needle` stands, in any case.
+fn found_in(directory: &Path, needle: &str) -> Vec<String> {
+    let output =
+        std::process::Command::new("grep").args(["-rila", "-F", needle]).arg(directory).output();
+    text(&output.expect("grep runs").stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_forgotten_recipient_is_still_suppressed_and_no_byte_is_left() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let others: Vec<_> = (0..3000).map(|n| format!("other{n}@example.net")).collect();
+    let mut recipients = others.clone();
+    recipients.insert(1500, "Alice.Smith@Bücher.example".to_owned());
+    for path in place.links(LIST, &recipients) {
+        assert_eq!(service.click(&path).status, 200);
+    }
+    let r = "alice.smith@xn--bcher-kva.example";
+    place.done(&["suppress", r, "--all", "--note", "her lawyer wrote: secret-note-4711"]);
+    assert!(
+        !found_in(&place.data(), "alice.smith@").is_empty()
+            && !found_in(&place.data(), "secret-note-4711").is_empty()
+    );
+    let other = place.run(&["forget", "nobody@example.org"]);
+    assert!(other.status.code() == Some(0) && text(&other.stdout).contains("nothing was held"));
+
+    assert!(place.done(&["forget", "ALICE.smith@bücher.example"]).contains("forgotten"));
+    for needle in ["alice.smith@", "bücher.example", "secret-note-4711"] {
+        assert_eq!(found_in(&place.data(), needle), Vec::<String>::new(), "{needle}");
+    }
+    assert_eq!(place.check(LIST, r), 1);
+    assert_eq!(place.check("anything", r), 1);
+    let shown = &place.json(&["show", r])[0];
+    let actions: Vec<_> =
+        shown["events"].as_array().expect("rows").iter().map(|e| e["action"].clone()).collect();
+    assert_eq!(actions, ["forget", "suppress", "opt_out"]);
+    assert!(shown["address"].is_null());
+    assert!(
+        shown["events"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .all(|e| e["recipient"].is_null() && e["note"].is_null())
+    );
+    assert_eq!(
+        found_in(&place.data(), "other2999@example.net").len(),
+        1,
+        "nobody else was touched"
+    );
+    drop(service);
+    place.verify();
+}
+
+#[test]
+fn a_repeat_never_restores_an_address_and_a_change_does() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let path = place.link(LIST, "alice@example.org", "");
+    service.click(&path);
+    place.done(&["forget", "alice@example.org"]);
+    place.done(&["forget", "alice@example.org"]);
+    assert_eq!(service.click(&path).status, 200);
+    place.done(&[
+        "suppress",
+        "alice@example.org",
+        "--list",
+        LIST,
+        "--reason",
+        "unsubscribe",
+        "--note",
+        "phone",
+    ]);
+    assert!(
+        found_in(&place.data(), "alice@").is_empty() && found_in(&place.data(), "phone").is_empty()
+    );
+    assert_eq!(place.history().len(), 3, "opt_out, forget, and the repeat by another source");
+    place.done(&["opt-in", "alice@example.org", "--list", LIST, "--evidence", "came back"]);
+    assert_eq!(place.json(&["show", "alice@example.org"])[0]["address"], "alice@example.org");
+    assert_eq!(place.check(LIST, "alice@example.org"), 0);
+    drop(service);
+    place.verify();
+    place.done(&["forget", "alice@example.org"]);
+    assert!(
+        found_in(&place.data(), "alice@").is_empty()
+            && found_in(&place.data(), "came back").is_empty()
+    );
+    place.verify();
+}
+
+/// `maria@example.org` holds `a@example.org`, and is no reason to call the erasure failed.
+#[test]
+fn an_address_within_another_is_told_apart_from_a_copy() {
+    let place = Place::with_store();
+    place.done(&["suppress", "a@example.org", "maria@example.org", "--list", LIST]);
+    place.done(&["forget", "a@example.org"]);
+    assert_eq!(place.json(&["show", "maria@example.org"])[0]["address"], "maria@example.org");
+    place.done(&["suppress", "bob@example.org", "--list", LIST]);
+    place.done(&[
+        "suppress",
+        "carol@example.org",
+        "--list",
+        LIST,
+        "--note",
+        "is the wife of bob@example.org",
+    ]);
+    let output = place.run(&["forget", "bob@example.org"]);
+    assert_eq!(output.status.code(), Some(2), "carol's note quotes the address");
+    assert!(text(&output.stderr).contains("optout.db"), "{}", text(&output.stderr));
+    std::fs::write(place.data().join("old-copy.csv"), "Dave@example.org,x\n")
+        .expect("it can be written");
+    place.done(&["suppress", "dave@example.org", "--list", LIST]);
+    let output = place.run(&["forget", "dave@example.org"]);
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("old-copy.csv"));
+    place.verify();
+}
+
+#[test]
+fn forgetting_works_while_the_service_is_under_load() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let recipients: Vec<_> = (0..600).map(|n| format!("load{n}@example.net")).collect();
+    let paths = place.links(LIST, &recipients);
+    std::thread::scope(|scope| {
+        let (service, paths) = (&service, &paths);
+        scope.spawn(move || {
+            paths.iter().for_each(|path| assert_eq!(service.click(path).status, 200))
+        });
+        for n in 0..5 {
+            let r = format!("person{n}@example.org");
+            place.done(&["suppress", &r, "--list", LIST]);
+            place.done(&["forget", &r]);
+            assert_eq!(found_in(&place.data(), &r), Vec::<String>::new());
+        }
+    });
+    service.stop();
+    place.verify();
+}

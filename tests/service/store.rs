@@ -1,0 +1,160 @@
+//! Stores that must not be opened, and what a store that fails while serving gets.
+
+use std::fs;
+
+use crate::common::{Connection, LIST, Place, text};
+
+fn sqlite(place: &Place) -> rusqlite::Connection {
+    rusqlite::Connection::open(place.data().join("optout.db")).expect("the database")
+}
+
+/// Every command, the service too, exits 2 with the file and a remedy.
+fn refused(place: &Place, what: &str) {
+    for arguments in
+        [&["check", "--list", LIST, "a@example.org"][..], &["serve"], &["key", "new"], &["verify"]]
+    {
+        let output = place.run(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(
+            said.contains(what) && said.contains(&place.data().display().to_string()),
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_store_that_is_not_ours_newer_or_of_another_secret_is_refused() {
+    let place = Place::with_store();
+    sqlite(&place).pragma_update(None, "user_version", 99).expect("a pragma");
+    refused(&place, "newer");
+
+    let place = Place::with_store();
+    sqlite(&place).pragma_update(None, "application_id", 1).expect("a pragma");
+    refused(&place, "not a store of optout");
+
+    let place = Place::with_store();
+    fs::write(
+        place.data().join("optout.db"),
+        "not a database, but long enough to be looked at ".repeat(100),
+    )
+    .expect("written");
+    refused(&place, "not a store of optout");
+
+    let (place, other) = (Place::with_store(), Place::with_store());
+    fs::copy(other.data().join("store.secret"), place.data().join("store.secret")).expect("copied");
+    refused(&place, "belongs to another store");
+    fs::write(place.data().join("store.secret"), "optout_secret_short\n").expect("written");
+    refused(&place, "does not hold a store's secret");
+    fs::remove_file(place.data().join("store.secret")).expect("removed");
+    refused(&place, "is missing");
+
+    let place = Place::with_store();
+    sqlite(&place)
+        .execute("UPDATE meta SET value = 2 WHERE name = 'canonical_version'", [])
+        .expect("updated");
+    refused(&place, "canonical form");
+
+    let place = Place::with_store();
+    fs::write(place.data().join("signing-keys.toml"), "[[key]]\nkey = \"optout_key_oops\"\n")
+        .expect("written");
+    let output = place.run(&["serve"]);
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("signing-keys.toml"));
+    assert!(!text(&output.stderr).contains("optout_key_oops"), "no secret in an error");
+}
+
+/// Locked by another process beyond the time limit: 503 with `Retry-After`, never 200; then it
+/// works again by itself.
+#[test]
+fn a_locked_store_is_503_and_never_200() {
+    let place = Place::with_store().set("limits.record_seconds=1");
+    let service = place.serve();
+    let path = place.link(LIST, "a@example.org", "");
+    let holder = sqlite(&place);
+    holder.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    let reply = service.click(&path);
+    assert_eq!(reply.status, 503);
+    assert!(reply.header("retry-after").is_some() && reply.body.contains("not unsubscribed yet"));
+    let body = format!(r#"{{"recipient":"a@example.org","scope":"{LIST}"}}"#);
+    assert_eq!(service.api("POST", "/v1/suppressions", &[], &body).status, 503);
+    assert_eq!(place.check(LIST, "a@example.org"), 0, "reading goes on");
+    // The store's own wait for the lock is 5 s; then the transaction has failed.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(service.public("GET", "/healthz", &[], b"").status, 503);
+    holder.execute_batch("ROLLBACK").expect("the lock is given back");
+    assert_eq!(service.click(&path).status, 200);
+    assert_eq!(service.public("GET", "/healthz", &[], b"").status, 200);
+    assert_eq!(place.check(LIST, "a@example.org"), 1);
+    service.stop();
+    place.verify();
+}
+
+#[test]
+fn verify_finds_each_kind_of_change() {
+    let changes = [
+        (
+            "UPDATE event SET body = cast(substr(body, 1, 40) || x'00' || substr(body, 42) AS BLOB) WHERE number = 2",
+            "event 2",
+        ),
+        ("UPDATE event SET leaf = zeroblob(32) WHERE number = 3", "event 3"),
+        ("DELETE FROM event WHERE number = 2", "event 2"),
+        ("UPDATE event SET number = 99 WHERE number = 4", "event 4"),
+        ("UPDATE recipient SET standing = x''", "does not follow"),
+        (
+            "UPDATE personal SET address = cast('mallory@example.org' AS BLOB) WHERE event = 1",
+            "its address",
+        ),
+        ("UPDATE personal SET note = cast('forged' AS BLOB) WHERE event = 4", "event 4"),
+        ("DELETE FROM recipient WHERE id = (SELECT min(id) FROM recipient)", "chains"),
+        ("UPDATE event SET prior = NULL WHERE number = 4", "does not follow"),
+        ("UPDATE event SET prior = 1 WHERE number = 2", "somebody else"),
+    ];
+    for (change, names) in changes {
+        let place = Place::with_store();
+        place.done(&[
+            "suppress",
+            "a@example.org",
+            "b@example.org",
+            "c@example.org",
+            "--list",
+            LIST,
+        ]);
+        place.done(&["suppress", "a@example.org", "--all", "--note", "by phone"]);
+        place.verify();
+        assert!(sqlite(&place).execute(change, []).expect(change) > 0, "{change}");
+        let output = place.run(&["verify"]);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{change}: {said}{}", text(&output.stderr));
+        assert!(said.contains("NOT INTACT") && said.contains(names), "{change}: {said}");
+    }
+}
+
+/// The clock set back: `at` never runs backwards. Seen through the history of two services.
+#[test]
+fn requests_on_one_connection_and_many_at_once_are_all_recorded() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let recipients: Vec<_> = (0..400).map(|n| format!("r{n}@example.org")).collect();
+    let paths = place.links(LIST, &recipients);
+    std::thread::scope(|scope| {
+        for part in paths.chunks(50) {
+            let service = &service;
+            scope.spawn(move || {
+                let mut connection = Connection::open(service.public);
+                for path in part {
+                    assert_eq!(connection.request("POST", path, &[], b"").status, 200);
+                }
+            });
+        }
+        for n in 0..10 {
+            place.done(&["suppress", &format!("cli{n}@example.org"), "--list", LIST]);
+        }
+    });
+    let history = place.history();
+    assert_eq!(history.len(), 410);
+    let times: Vec<_> =
+        history.iter().map(|event| event["at"].as_str().expect("a time").to_owned()).collect();
+    assert!(times.is_sorted_by(|a, b| a >= b), "newest first, never backwards");
+    service.stop();
+    place.verify();
+}
