@@ -1,0 +1,272 @@
+//! What `Store` promises, asked of each implementation. A new one is one more line of
+//! `holds_for!`.
+
+use std::time::Duration;
+
+use optout::ledger::{
+    Act, Command, DataDir, ForgetRequest, Note, Page, Reason, Recipient, Source, SqliteStore,
+    Store, Time,
+};
+use optout::link::{KeyId, Scope};
+use tempfile::TempDir;
+
+/// An implementation, and how another process would open the same store.
+trait Subject: Sync {
+    fn make() -> Self;
+    fn open(&self) -> Box<dyn Store>;
+}
+
+struct Sqlite(TempDir);
+
+impl Subject for Sqlite {
+    fn make() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        SqliteStore::create(&DataDir::new(dir.path())).expect("a store");
+        Self(dir)
+    }
+
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(SqliteStore::open(&DataDir::new(self.0.path())).expect("the store"))
+    }
+}
+
+/// Makes a module of tests for one implementation.
+macro_rules! holds_for {
+    ($name:ident, $subject:ty) => {
+        mod $name {
+            use super::*;
+            holds_for!(@each $subject:
+                what_is_recorded_is_there_for_everybody_at_once
+                a_batch_is_decided_in_its_order
+                times_never_run_backwards
+                repeats_within_a_day_are_counted
+                events_are_gap_free_under_concurrent_writers_of_two_handles
+                pages_go_both_ways_and_stop_at_the_ends
+                looks_tell_what_others_wrote
+                key_uses_are_kept
+                forgetting_erases_address_and_notes_and_keeps_the_rest
+            );
+        }
+    };
+    (@each $subject:ty: $($test:ident)+) => {
+        $(#[test]
+        fn $test() {
+            super::$test(&<$subject>::make());
+        })+
+    };
+}
+
+holds_for!(sqlite, Sqlite);
+
+pub fn at(millis: i64) -> Time {
+    Time::from_millis(1_800_000_000_000 + millis).expect("in range")
+}
+
+pub fn recipient(text: &str) -> Recipient {
+    Recipient::parse(text).expect("a recipient")
+}
+
+pub fn scope(text: &str) -> Scope {
+    text.parse().expect("a scope")
+}
+
+fn opt_out(who: &str, what: &str) -> Command {
+    Command::new(recipient(who), Act::OptOut { scope: scope(what) }, Source::OneClick)
+}
+
+fn suppress(who: &str, what: &str, reason: Reason, note: &str) -> Command {
+    let act = Act::for_reason(scope(what), reason, None).expect("an act");
+    Command {
+        note: Note::parse(note).expect("a note"),
+        ..Command::new(recipient(who), act, Source::Cli)
+    }
+}
+
+fn intact(store: &dyn Store) {
+    let found = store.verify(&mut |_| ()).expect("it can be read");
+    assert_eq!(found.faults, Vec::<String>::new());
+}
+
+fn what_is_recorded_is_there_for_everybody_at_once(subject: &impl Subject) {
+    let (one, other) = (subject.open(), subject.open());
+    let outcome = &one.record(&[opt_out("a@example.org", "x.y")], at(0)).expect("recorded")[0];
+    assert_eq!((outcome.event, outcome.changed, outcome.at), (Some(1), true, at(0)));
+    for store in [&one, &other, &subject.open()] {
+        let standings = store.standings(&[recipient("A@example.org"), recipient("b@example.org")]);
+        let standings = standings.expect("read");
+        let stands = standings[0].suppression_for(&"x.y".parse().expect("a list"), at(1));
+        assert_eq!(
+            stands.map(|stands| (stands.reason, stands.since, stands.event)),
+            Some((Reason::Unsubscribe, at(0), 1))
+        );
+        assert!(standings[1].suppression_for(&"x.y".parse().expect("a list"), at(1)).is_none());
+        assert!(
+            store.knows(&scope("x.y")).expect("read") && !store.knows(&scope("y")).expect("read")
+        );
+        assert_eq!(store.name(), one.name());
+    }
+    intact(&*other);
+}
+
+fn a_batch_is_decided_in_its_order(subject: &impl Subject) {
+    let store = subject.open();
+    let release = Act::Release { scope: scope("x"), reason: Reason::Unsubscribe };
+    let batch = [
+        opt_out("a@example.org", "x"),
+        opt_out("a@example.org", "x"),
+        Command::new(recipient("a@example.org"), release, Source::Cli),
+        opt_out("a@example.org", "x"),
+    ];
+    let outcomes = store.record(&batch, at(0)).expect("recorded");
+    let came: Vec<_> = outcomes.iter().map(|outcome| (outcome.changed, outcome.event)).collect();
+    assert_eq!(came, [(true, Some(1)), (false, None), (true, Some(2)), (true, Some(3))]);
+    assert_eq!(store.event(2).expect("read").map(|event| event.repeats), Some(1));
+    assert_eq!(store.record(&[], at(1)).expect("nothing to do").len(), 0);
+    intact(&*store);
+}
+
+fn times_never_run_backwards(subject: &impl Subject) {
+    let store = subject.open();
+    for (n, clock) in [1000, 5000, 2000, 0, 6000].into_iter().enumerate() {
+        store.record(&[opt_out(&format!("r{n}@example.org"), "x")], at(clock)).expect("recorded");
+    }
+    let entries = store.entries(Page::After(0), 10).expect("read");
+    let times: Vec<_> = entries.iter().map(|entry| entry.event.at).collect();
+    assert_eq!(times, [at(1000), at(5000), at(5000), at(5000), at(6000)]);
+    intact(&*store);
+}
+
+fn repeats_within_a_day_are_counted(subject: &impl Subject) {
+    const DAY: i64 = 24 * 60 * 60 * 1000;
+    let store = subject.open();
+    let events =
+        |clock, command: Command| store.record(&[command], at(clock)).expect("recorded")[0].event;
+    assert_eq!(events(0, opt_out("a@example.org", "x")), Some(1));
+    assert_eq!(events(1, opt_out("a@example.org", "x")), None);
+    assert_eq!(events(DAY - 1, opt_out("a@example.org", "x")), None);
+    let by_mail = Command { source: Source::Mailto, ..opt_out("a@example.org", "x") };
+    assert_eq!(events(DAY - 1, by_mail.clone()), Some(2), "another source");
+    assert_eq!(events(DAY - 1, opt_out("a@example.org", "y")), Some(3), "another scope");
+    assert_eq!(events(DAY, opt_out("a@example.org", "x")), Some(4), "a day later");
+    assert_eq!(events(DAY, by_mail), None);
+    let noted = |note| suppress("a@example.org", "x", Reason::Unsubscribe, note);
+    assert_eq!(events(DAY, noted("by phone")), Some(5));
+    assert_eq!(events(DAY, noted("by phone")), None);
+    assert_eq!(events(DAY, noted("by letter")), Some(6), "another text");
+    let repeats = [1, 2, 3, 4, 5, 6].map(|n| store.event(n).expect("read").expect("there").repeats);
+    assert_eq!(repeats, [0, 2, 0, 0, 1, 1]);
+    let changed = [1, 2, 3, 4, 5, 6].map(|n| store.event(n).expect("read").expect("there").changed);
+    assert_eq!(changed, [true, false, true, false, false, false]);
+    intact(&*store);
+}
+
+fn events_are_gap_free_under_concurrent_writers_of_two_handles(subject: &impl Subject) {
+    let stores = [subject.open(), subject.open()];
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let store = &stores[writer % 2];
+            scope.spawn(move || {
+                for n in 0..50 {
+                    let batch = [
+                        opt_out(&format!("w{writer}-{n}@example.org"), "x"),
+                        opt_out("all@example.org", &format!("l{n}")),
+                    ];
+                    store.record(&batch, at(n)).expect("recorded");
+                }
+            });
+        }
+        scope.spawn(|| {
+            let (store, mut seen) = (subject.open(), 0);
+            while seen < 200 {
+                for entry in store.entries(Page::After(seen), 7).expect("read") {
+                    assert_eq!(entry.event.number, seen + 1, "no gap, ever");
+                    seen += 1;
+                }
+            }
+        });
+    });
+    let last = stores[0].look().expect("read").last_event;
+    assert_eq!(stores[0].entries(Page::After(0), 10_000).expect("read").len() as u64, last);
+    let holding = stores[1].holding(&recipient("all@example.org")).expect("read").expect("known");
+    assert_eq!(holding.standing.active(at(100)).count(), 50, "each list once");
+    intact(&*stores[1]);
+}
+
+fn pages_go_both_ways_and_stop_at_the_ends(subject: &impl Subject) {
+    let store = subject.open();
+    let batch: Vec<_> =
+        (0..10).map(|n| opt_out(&format!("r{}@example.org", n % 3), &format!("l{n}"))).collect();
+    store.record(&batch, at(0)).expect("recorded");
+    let numbers = |entries: Vec<optout::ledger::Entry>| -> Vec<u64> {
+        entries.iter().map(|entry| entry.event.number).collect()
+    };
+    assert_eq!(numbers(store.entries(Page::After(7), 2).expect("read")), [8, 9]);
+    assert_eq!(numbers(store.entries(Page::After(10), 5).expect("read")), [0; 0]);
+    assert_eq!(numbers(store.entries(Page::Before(4), 2).expect("read")), [3, 2]);
+    assert_eq!(numbers(store.entries(Page::Before(u64::MAX), 3).expect("read")), [10, 9, 8]);
+    let about = recipient("r1@example.org");
+    assert_eq!(numbers(store.entries_about(&about, u64::MAX, 10).expect("read")), [8, 5, 2]);
+    assert_eq!(numbers(store.entries_about(&about, 8, 1).expect("read")), [5]);
+    assert_eq!(
+        numbers(store.entries_about(&recipient("z@example.org"), u64::MAX, 9).expect("read")),
+        [0; 0]
+    );
+    assert_eq!(store.event(11).expect("read"), None);
+}
+
+fn looks_tell_what_others_wrote(subject: &impl Subject) {
+    let (one, other) = (subject.open(), subject.open());
+    let before = one.look().expect("read");
+    assert_eq!(before.last_event, 0);
+    other.record(&[opt_out("a@example.org", "x")], at(0)).expect("recorded");
+    let after = one.look().expect("read");
+    assert_eq!((after.last_event, after.keys_generation), (1, before.keys_generation));
+    other.announce_keys().expect("announced");
+    assert!(one.look().expect("read").keys_generation > after.keys_generation);
+    other.probe().expect("it takes writes");
+    assert_eq!(one.look().expect("read").last_event, 1);
+}
+
+fn key_uses_are_kept(subject: &impl Subject) {
+    let store = subject.open();
+    let key = KeyId([1, 2, 3, 4]);
+    let click = |n: i64| Command { key: Some(key), ..opt_out(&format!("r{n}@example.org"), "x") };
+    for clock in [0, 30_000, 59_999, 60_000] {
+        store.record(&[click(clock)], at(clock)).expect("recorded");
+    }
+    assert_eq!(store.key_uses().expect("read"), [(key, at(60_000))]);
+    assert!(at(60_000).since(at(0)) == Duration::from_secs(60));
+}
+
+fn forgetting_erases_address_and_notes_and_keeps_the_rest(subject: &impl Subject) {
+    let store = subject.open();
+    let who = recipient("Alice@example.org");
+    store
+        .record(&[suppress("Alice@example.org", "x", Reason::Bounce, "a note")], at(0))
+        .expect("recorded");
+    let entry = &store.entries(Page::After(0), 1).expect("read")[0];
+    assert_eq!(
+        (entry.recipient.as_deref(), entry.note.as_deref()),
+        (Some("Alice@example.org"), Some("a note"))
+    );
+    let request = ForgetRequest { recipient: who.clone(), source: Source::Cli, actor: None };
+    let forgotten = store.forget(&request, at(1)).expect("forgotten");
+    assert!(forgotten.known && forgotten.still_in.is_empty(), "{forgotten:?}");
+    let entries = store.entries_about(&who, u64::MAX, 10).expect("read");
+    assert_eq!(entries.len(), 2);
+    assert!(entries.iter().all(|entry| entry.recipient.is_none() && entry.note.is_none()));
+    let holding = store.holding(&who).expect("read").expect("known");
+    assert_eq!((holding.address, holding.standing.active(at(2)).count()), (None, 1));
+    store.forget(&request, at(2)).expect("forgotten again");
+    assert_eq!(store.look().expect("read").last_event, 2, "nothing was left to forget");
+    store
+        .record(&[suppress("alice@EXAMPLE.org", "x", Reason::Bounce, "")], at(3))
+        .expect("recorded");
+    assert_eq!(store.holding(&who).expect("read").expect("known").address, None);
+    store.record(&[opt_out("alice@EXAMPLE.org", "x")], at(4)).expect("recorded");
+    let address = store.holding(&who).expect("read").expect("known").address;
+    assert_eq!(address.as_deref(), Some("alice@EXAMPLE.org"), "an act that changes something");
+    let unknown = ForgetRequest { recipient: recipient("z@example.org"), ..request };
+    assert!(!store.forget(&unknown, at(5)).expect("nothing to do").known);
+    intact(&*store);
+}

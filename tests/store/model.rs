@@ -1,0 +1,317 @@
+//! Random commands against the store and a simple model in memory: facts in a list, looked
+//! through from the start each time.
+
+use std::time::Duration;
+
+use optout::ledger::{
+    Act, Command, DataDir, ForgetRequest, Page, Reason, Recipient, Source, SqliteStore, Store, Time,
+};
+use optout::link::{ListId, Scope};
+use proptest::prelude::*;
+
+use crate::contract::{at, recipient, scope};
+
+const RECIPIENTS: [&str; 3] = ["a@example.org", "b@example.org", "c@example.org"];
+const SCOPES: [&str; 5] = ["*", "com", "shop.com", "news.shop.com", "badshop.com"];
+const LISTS: [&str; 4] = ["com", "shop.com", "news.shop.com", "badshop.com"];
+
+/// One thing that happens, after some time; time may go backwards, as clocks do.
+#[derive(Debug, Clone)]
+struct Step {
+    wait: i64,
+    who: usize,
+    source: Source,
+    act: StepAct,
+}
+
+#[derive(Debug, Clone)]
+enum StepAct {
+    Hold { scope: usize, reason: Reason, lasts: Option<u64> },
+    OptIn { list: usize },
+    Release { scope: usize, reason: Reason },
+    Forget,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let reason = prop::sample::select(Reason::ALL);
+    let scope = 0..SCOPES.len();
+    let hold = (scope.clone(), reason.clone(), prop::option::of(1..100_000_000u64));
+    let act = prop_oneof![
+        6 => hold.prop_map(|(scope, reason, lasts)| StepAct::Hold { scope, reason, lasts }),
+        3 => (0..LISTS.len()).prop_map(|list| StepAct::OptIn { list }),
+        2 => (scope, reason).prop_map(|(scope, reason)| StepAct::Release { scope, reason }),
+        1 => Just(StepAct::Forget),
+    ];
+    let wait = prop_oneof![8 => 0..10_000i64, 2 => 0..100_000_000i64, 1 => -50_000..0i64];
+    let source = prop::sample::select(vec![Source::OneClick, Source::Cli]);
+    let step = (wait, 0..RECIPIENTS.len(), source, act);
+    prop::collection::vec(
+        step.prop_map(|(wait, who, source, act)| Step { wait, who, source, act }),
+        1..60,
+    )
+}
+
+/// A suppression, or an exception from weaker ones.
+#[derive(Debug, Clone, PartialEq)]
+struct Fact {
+    who: usize,
+    scope: &'static str,
+    /// `None`: an exception for this list.
+    reason: Option<Reason>,
+    until: Option<Time>,
+}
+
+/// An act that was stored as an event, as repeats are compared with.
+#[derive(Debug, Clone, PartialEq)]
+struct Stored {
+    who: usize,
+    at: Time,
+    source: Source,
+    act: (u8, Option<&'static str>, Option<Reason>),
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    facts: Vec<Fact>,
+    stored: Vec<Stored>,
+    addresses: [Option<()>; 3],
+}
+
+fn covers(scope: &str, list: &str) -> bool {
+    scope == "*" || scope == list || list.ends_with(&format!(".{scope}"))
+}
+
+fn is_weak(reason: Reason) -> bool {
+    matches!(reason, Reason::Unsubscribe | Reason::Pause)
+}
+
+impl Model {
+    fn now(&self, clock: Time) -> Time {
+        self.stored.last().map_or(clock, |last| last.at.max(clock))
+    }
+
+    fn active<'m>(&'m self, who: usize, now: Time) -> impl Iterator<Item = &'m Fact> + 'm {
+        self.facts.iter().filter(move |f| f.who == who && f.until.is_none_or(|until| now < until))
+    }
+
+    /// The reasons that keep `list` from being sent.
+    fn suppressed(&self, who: usize, list: &str, now: Time) -> Option<Reason> {
+        let excepted = self.active(who, now).any(|f| f.reason.is_none() && f.scope == list);
+        self.active(who, now)
+            .filter(|f| covers(f.scope, list))
+            .filter_map(|f| f.reason.map(|reason| (f.scope, reason)))
+            .filter(|(scope, reason)| !(excepted && is_weak(*reason) && *scope != list))
+            .map(|(_, reason)| reason)
+            .min()
+    }
+
+    /// Exceptions that are exceptions from nothing any more end, when the recipient does something.
+    fn settle(&mut self, who: usize, now: Time) {
+        self.facts.retain(|f| f.who != who || f.until.is_none_or(|until| now < until));
+        let weak: Vec<Fact> = self
+            .facts
+            .iter()
+            .filter(|f| f.who == who && f.reason.is_some_and(is_weak))
+            .cloned()
+            .collect();
+        self.facts.retain(|f| {
+            f.who != who
+                || f.reason.is_some()
+                || weak.iter().any(|w| w.scope != f.scope && covers(w.scope, f.scope))
+        });
+    }
+
+    /// Whether the act changes anything; applies it if so.
+    fn change(&mut self, who: usize, act: &StepAct, now: Time) -> bool {
+        let before = self.facts.clone();
+        self.settle(who, now);
+        let mut changed = false;
+        match act {
+            StepAct::Hold { scope, reason, lasts } => {
+                let (scope, until) = (SCOPES[*scope], end(*reason, *lasts, now));
+                if is_weak(*reason) {
+                    let left = self.facts.len();
+                    self.facts.retain(|f| {
+                        !(f.who == who && f.reason.is_none() && covers(scope, f.scope))
+                    });
+                    changed = self.facts.len() < left;
+                }
+                let own = self
+                    .facts
+                    .iter_mut()
+                    .find(|f| f.who == who && f.scope == scope && f.reason == Some(*reason));
+                match own {
+                    None => {
+                        self.facts.push(Fact { who, scope, reason: Some(*reason), until });
+                        changed = true;
+                    }
+                    Some(own) if own.until.is_some() && (until.is_none() || until > own.until) => {
+                        own.until = until;
+                        changed = true;
+                    }
+                    Some(_) => {}
+                }
+            }
+            StepAct::OptIn { list } => {
+                let list = LISTS[*list];
+                if self.suppressed(who, list, now).is_some_and(is_weak) {
+                    self.facts.retain(|f| {
+                        !(f.who == who && f.scope == list && f.reason.is_some_and(is_weak))
+                    });
+                    let wider = self.facts.iter().any(|f| {
+                        f.who == who && f.reason.is_some_and(is_weak) && covers(f.scope, list)
+                    });
+                    let there = self
+                        .facts
+                        .iter()
+                        .any(|f| f.who == who && f.reason.is_none() && f.scope == list);
+                    if wider && !there {
+                        self.facts.push(Fact { who, scope: list, reason: None, until: None });
+                    }
+                    changed = true;
+                }
+            }
+            StepAct::Release { scope, reason } => {
+                let left = self.facts.len();
+                self.facts.retain(|f| {
+                    !(f.who == who && f.scope == SCOPES[*scope] && f.reason == Some(*reason))
+                });
+                changed = self.facts.len() < left;
+            }
+            StepAct::Forget => {}
+        }
+        self.settle(who, now);
+        if !changed {
+            self.facts = before;
+        }
+        changed
+    }
+}
+
+/// An unsubscribe has no end and a pause needs one.
+fn end(reason: Reason, lasts: Option<u64>, now: Time) -> Option<Time> {
+    let until = lasts.map(|millis| now.plus(Duration::from_millis(millis)));
+    match reason {
+        Reason::Unsubscribe => None,
+        Reason::Pause => until.or(Some(now.plus(Duration::from_secs(60)))),
+        _ => until,
+    }
+}
+
+fn as_act(act: &StepAct, now: Time) -> Act {
+    match act {
+        StepAct::Hold { scope: s, reason, lasts } => {
+            Act::for_reason(scope(SCOPES[*s]), *reason, end(*reason, *lasts, now))
+                .expect("a possible act")
+        }
+        StepAct::OptIn { list } => Act::OptIn { list: LISTS[*list].parse().expect("a list") },
+        StepAct::Release { scope: s, reason } => {
+            Act::Release { scope: scope(SCOPES[*s]), reason: *reason }
+        }
+        StepAct::Forget => Act::Forget,
+    }
+}
+
+fn kind(act: &StepAct) -> (u8, Option<&'static str>, Option<Reason>) {
+    match act {
+        StepAct::Hold { scope, reason, .. } => (0, Some(SCOPES[*scope]), Some(*reason)),
+        StepAct::OptIn { list } => (1, Some(LISTS[*list]), None),
+        StepAct::Release { scope, reason } => (2, Some(SCOPES[*scope]), Some(*reason)),
+        StepAct::Forget => (3, None, None),
+    }
+}
+
+fn forget(store: &dyn Store, who: Recipient, clock: Time) {
+    let request = ForgetRequest { recipient: who, source: Source::Cli, actor: None };
+    let done = store.forget(&request, clock).expect("forgotten");
+    assert!(done.still_in.is_empty(), "{done:?}");
+}
+
+fn run(steps: &[Step]) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = SqliteStore::create(&DataDir::new(dir.path())).expect("a store");
+    let mut model = Model::default();
+    let mut clock = 0;
+    for step in steps {
+        clock = (clock + step.wait).max(0);
+        let now = model.now(at(clock));
+        let who = recipient(RECIPIENTS[step.who]);
+        if matches!(step.act, StepAct::Forget) {
+            if model.addresses[step.who].take().is_some() {
+                model.settle(step.who, now);
+                model.stored.push(Stored {
+                    who: step.who,
+                    at: now,
+                    source: Source::Cli,
+                    act: kind(&step.act),
+                });
+            }
+            forget(&store, who, at(clock));
+        } else {
+            let known = model.stored.iter().any(|own| own.who == step.who);
+            let changed = model.change(step.who, &step.act, now);
+            let repeated = model.stored.iter().any(|own| {
+                own.who == step.who
+                    && own.source == step.source
+                    && own.act == kind(&step.act)
+                    && now.since(own.at) < Duration::from_secs(86_400)
+            });
+            let command = Command::new(who, as_act(&step.act, now), step.source);
+            let outcome = store.record(&[command], at(clock)).expect("recorded").remove(0);
+            assert_eq!(outcome.changed, changed, "{step:?}");
+            assert_eq!(outcome.event.is_some(), changed || !repeated, "{step:?}");
+            if outcome.event.is_some() {
+                if !changed {
+                    model.settle(step.who, now);
+                }
+                model.stored.push(Stored {
+                    who: step.who,
+                    at: now,
+                    source: step.source,
+                    act: kind(&step.act),
+                });
+                if changed || !known {
+                    model.addresses[step.who] = Some(());
+                }
+            }
+        }
+        compare(&store, &model, now);
+    }
+    let found = store.verify(&mut |_| ()).expect("it can be read");
+    assert_eq!(found.faults, Vec::<String>::new());
+    assert_eq!(found.events, model.stored.len() as u64);
+    let entries = store.entries(Page::After(0), 1000).expect("read");
+    assert_eq!(entries.len(), model.stored.len());
+}
+
+fn compare(store: &dyn Store, model: &Model, now: Time) {
+    let recipients = RECIPIENTS.map(recipient);
+    let standings = store.standings(&recipients).expect("read");
+    for (who, standing) in standings.iter().enumerate() {
+        for list in LISTS {
+            let list_id: ListId = list.parse().expect("a list");
+            let stands = standing.suppression_for(&list_id, now).map(|stands| stands.reason);
+            assert_eq!(stands, model.suppressed(who, list, now), "{} {list}", RECIPIENTS[who]);
+        }
+        let active: Vec<(Scope, Reason, Option<Time>)> =
+            standing.active(now).map(|s| (s.scope.clone(), s.reason, s.until)).collect();
+        let mut expected: Vec<_> = model
+            .active(who, now)
+            .filter_map(|f| f.reason.map(|reason| (scope(f.scope), reason, f.until)))
+            .collect();
+        expected.sort();
+        assert_eq!(active, expected);
+        let holding = store.holding(&recipients[who]).expect("read");
+        let address = holding.and_then(|holding| holding.address);
+        assert_eq!(address.is_some(), model.addresses[who].is_some(), "{}", RECIPIENTS[who]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_does_what_the_model_does(steps in steps()) {
+        run(&steps);
+    }
+}
