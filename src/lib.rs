@@ -1,4 +1,92 @@
-//! optout
+//! `optout`: one-click unsubscribe (RFC 8058) and suppression.
+//!
+//! When somebody leaves a list, the next message is not sent, and anybody may check that this is
+//! so. A sender puts signed links on its mail ([`link`]); a recipient's mailbox provider posts to
+//! one; the opt-out is durable before the answer; the next check says "suppressed"; and an
+//! auditor reads what happened.
+//!
+//! One history, written first, is the truth. Everything else (who is suppressed, what the page
+//! shows, what senders are told) follows from it.
+#![cfg_attr(
+    feature = "server",
+    doc = r#"
+# Map
+
+Five rooms, and arrows in one direction; a test holds them:
+
+```text
+cli ──► serve, mail ──► ledger ──► link
+```
+
+| room | holds | knows nothing of |
+|---|---|---|
+| [`link`] | the client library: keys, list identifiers and scopes, sealed links, header lines, a check of finished mail | I/O, clocks, async, stores |
+| [`ledger`] | recipients, events, the policy, the store's contract, its SQLite implementation, the recorder | HTTP, tokens, the clock |
+| [`serve`] | HTTP: listeners with their limits, the public link routes and the page, the API, metrics | SQL |
+| [`mail`] | mail that comes in: opt-outs sent to the mailto form | HTTP, SQL |
+| [`cli`] | one file a command, configuration, exit codes, everything a person reads | SQL |
+
+# The way of a click
+
+`serve::listener` accepts within bounds; `serve::public` routes, opens the token (no I/O) and
+makes a [`ledger::Command`]; the [`ledger::Recorder`]'s thread takes all commands that wait and
+gives them to [`ledger::Store::record`]. That is one transaction: for each command it reads what
+stands for the recipient, asks [`ledger::decide`], appends the event with its canonical bytes
+([`ledger::Event`]) and their leaf hash, and writes what stands then. The commit syncs the
+write-ahead log. Only then the tasks get their outcomes, and the 200 leaves.
+
+Commands of the command line, in processes of their own, call the same [`ledger::Store`]. A
+thread of the service asks the store every 5 ms whether anybody wrote, which costs SQLite a
+microsecond: it wakes those who wait for events, and reads changed keys.
+
+# What lies where
+
+The history is appended to a table that is keyed by the event's number alone. Events about one
+recipient are linked backwards from the recipient's row, which also holds all that stands for
+them, so a click touches the end of two tables and one row of a third, and one recipient's
+history is a walk along the chain. What identifies or quotes a person lies in one more table,
+keyed by the event that brought it: rows are appended, and overwritten in place to forget, since
+a moved row leaves a copy behind. Events hold a keyed identifier and keyed hashes of texts, so
+the history stays as it is when a person is forgotten.
+
+The database, the store's secret and the signing keys are three files ([`ledger::DataDir`]): a
+copy of the database alone neither signs links nor tells who an identifier is.
+
+# Invariants
+
+1. GET and HEAD change nothing.
+2. 200 means committed. What cannot be committed is answered 503.
+3. The history is append-only, and what stands is a function of it: `verify` replays it.
+4. The same request twice is harmless, and so is a crash between any two instructions.
+5. No address and no token stands in a log line, a metric, an event or an error. `Debug` of
+   types that hold one shows none.
+6. A repeat or a weaker reason never weakens a suppression.
+7. Time is an argument below `serve` and `cli`.
+8. Everything from outside is bounded: connections, header and body in time and size, the
+   recorder's queue, page sizes, the labels of metrics. Full is 503 with a jittered `Retry-After`.
+9. Several processes use one store; what one appends, the others act on within 10 ms. "It
+   already stands" is answered from inside a transaction, which sees what was there when it began.
+10. It fails closed: a store that is missing, foreign, newer, or of another secret or canonical
+    form is not opened, since a wrong one makes everybody look subscribed.
+11. Erasing is real: no read holds a snapshot for long, `forget` truncates the log and then
+    searches the files, and says which still hold the address.
+12. A failure that a person causes names the file, key or option, and what to do.
+
+# Choices that are not obvious
+
+* **An exception ends for good.** An opt-in beneath a wider unsubscribe makes an exception, which
+  a later act of the recipient ends, a pause too: when the pause is over, the wider unsubscribe
+  covers the list again. The other reading could send mail to somebody who no longer wants it.
+* **A refused opt-in is recorded.** It changes nothing, but what was asked is part of the history.
+* **A pause or another reason with an end is only ever extended** through API and command line: a
+  sender that could shorten one could release it.
+* **Erased rows stay, as zeros.** Their length remains known, and their place on the disk is not
+  given back; in exchange no copy of them, or of a neighbour, is left in an unused part of a page.
+* **A repeat counts per scope.** Repeats are counted in a table beside the history until the next
+  event of that recipient and scope carries them; they are no part of what stands.
+"#
+)]
+
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]

@@ -1,36 +1,4 @@
 //! Events: the entries of the history, and the bytes that are hashed and kept.
-//!
-//! # Canonical bytes, version 1
-//!
-//! Integers are unsigned and big-endian; times are milliseconds since 1970 in UTC.
-//!
-//! | field | bytes | meaning |
-//! |---|---|---|
-//! | version | 1 | `0x01` |
-//! | number | 8 | the event's number, from 1, without gaps |
-//! | at | 8 | when it was recorded; never earlier than the event before |
-//! | action | 1 | the code of [`Action`] |
-//! | source | 1 | the code of [`Source`] |
-//! | changed | 1 | `0x01` when what stands changed, else `0x00` |
-//! | parts | the rest | what else is known, each part as tag (1 byte), length (1 byte), value |
-//!
-//! Parts stand in ascending order of their tags, each at most once; an absent one is left out.
-//!
-//! | tag | part | value |
-//! |---|---|---|
-//! | 1 | recipient | 16 bytes, the recipient's identifier |
-//! | 2 | scope | ASCII: `*` or a list identifier |
-//! | 3 | reason | 1 byte, the code of [`Reason`] |
-//! | 4 | occurred | 8 bytes, a time: when it happened by the source's own account |
-//! | 5 | until | 8 bytes, a time |
-//! | 6 | value | UTF-8, what was chosen |
-//! | 7 | actor | UTF-8, the API key's id or the operating system's user |
-//! | 8 | key | 4 bytes, the link's signing key |
-//! | 9 | campaign | UTF-8 |
-//! | 10 | note | 32 bytes, HMAC-SHA-256(the recipient's salt, the text) |
-//! | 11 | repeats | 4 bytes, how many repeats were counted before this event; not 0 |
-//!
-//! The leaf hash is RFC 6962 section 2.1's: SHA-256(`0x00` || canonical bytes).
 
 use std::fmt;
 use std::str::FromStr;
@@ -43,6 +11,38 @@ use super::time::Time;
 use crate::link::{KeyId, Scope};
 
 /// One entry of the append-only history: what was asked, and what was done.
+///
+/// # Canonical bytes, version 1
+///
+/// Integers are unsigned and big-endian; times are milliseconds since 1970 in UTC.
+///
+/// | field | bytes | meaning |
+/// |---|---|---|
+/// | version | 1 | `0x01` |
+/// | number | 8 | the event's number, from 1, without gaps |
+/// | at | 8 | when it was recorded; never earlier than the event before |
+/// | action | 1 | the code of [`Action`] |
+/// | source | 1 | the code of [`Source`] |
+/// | changed | 1 | `0x01` when what stands changed, else `0x00` |
+/// | parts | the rest | what else is known, each part as tag (1 byte), length (1 byte), value |
+///
+/// Parts stand in ascending order of their tags, each at most once; an absent one is left out.
+///
+/// | tag | part | value |
+/// |---|---|---|
+/// | 1 | recipient | 16 bytes, the recipient's identifier |
+/// | 2 | scope | ASCII: `*` or a list identifier |
+/// | 3 | reason | 1 byte, the code of [`Reason`] |
+/// | 4 | occurred | 8 bytes, a time: when it happened by the source's own account |
+/// | 5 | until | 8 bytes, a time |
+/// | 6 | value | UTF-8, what was chosen |
+/// | 7 | actor | UTF-8, the API key's id or the operating system's user |
+/// | 8 | key | 4 bytes, the link's signing key |
+/// | 9 | campaign | UTF-8 |
+/// | 10 | note | 32 bytes, HMAC-SHA-256(the recipient's salt, the text) |
+/// | 11 | repeats | 4 bytes, how many repeats were counted before this event; not 0 |
+///
+/// The leaf hash is RFC 6962 section 2.1's: SHA-256(`0x00` || canonical bytes).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Its place in the history, from 1, without gaps.

@@ -2,24 +2,7 @@
 //! store calls it inside its transaction, and `verify` calls it again over the history.
 //!
 //! Reasons stand side by side: a recipient has at most one suppression for each scope and
-//! reason, each with its own end, and none replaces another.
-//!
-//! | asked | nothing such stands | it stands, as long or longer | it stands, but ends sooner |
-//! |---|---|---|---|
-//! | `OptOut` S | unsubscribe for S begins | nothing ¹ | nothing: it has no end |
-//! | `Pause` S until U | pause for S begins | nothing ¹ | it ends at U ¹ |
-//! | `Suppress` S for R until U | R for S begins | nothing | it ends at U |
-//! | `Release` S of R | nothing | it ends | it ends |
-//!
-//! ¹ and exceptions for lists within S end: the recipient's own act covers those lists again.
-//!
-//! | asked | a complaint, bounce or manual covers L | else, on L itself: unsubscribe, pause | else, on a wider scope: unsubscribe, pause | else |
-//! |---|---|---|---|---|
-//! | `OptIn` L | refused, nothing changes | they end | L becomes an exception beneath it | nothing |
-//! | `Forget` | nothing: suppressions outlive the address | nothing | nothing | nothing |
-//!
-//! What is past its end stands no more, and is dropped at the recipient's next act. An exception
-//! lives as long as something wider that it is an exception from.
+//! reason, each with its own end, and none replaces another. [`decide`] has the table.
 
 use std::cmp::Reverse;
 
@@ -379,7 +362,26 @@ pub struct Decision {
     pub refused: Option<Suppression>,
 }
 
-/// Decides one act. `at` is when it is recorded and `event` the number it would get; `since` is
+/// Decides one act.
+///
+/// | asked | nothing such stands | it stands, as long or longer | it stands, but ends sooner |
+/// |---|---|---|---|
+/// | `OptOut` S | unsubscribe for S begins | nothing ¹ | nothing: it has no end |
+/// | `Pause` S until U | pause for S begins | nothing ¹ | it ends at U ¹ |
+/// | `Suppress` S for R until U | R for S begins | nothing | it ends at U |
+/// | `Release` S of R | nothing | it ends | it ends |
+///
+/// ¹ and exceptions for lists within S end: the recipient's own act covers those lists again.
+///
+/// | asked | a complaint, bounce or manual covers L | else, on L itself: unsubscribe, pause | else, on a wider scope: unsubscribe, pause | else |
+/// |---|---|---|---|---|
+/// | `OptIn` L | refused, nothing changes | they end | L becomes an exception beneath it | nothing |
+/// | `Forget` | nothing: suppressions outlive the address | nothing | nothing | nothing |
+///
+/// What is past its end stands no more, and is dropped at the recipient's next act. An exception
+/// lives as long as something wider that it is an exception from.
+///
+/// `at` is when it is recorded and `event` the number it would get; `since` is
 /// what a new suppression shows, which differs from `at` when the source says so.
 pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64) -> Decision {
     let mut after = standing.clone();

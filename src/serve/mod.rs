@@ -1,8 +1,8 @@
 //! The service: two listeners, their limits, and what is answered on them.
 //!
-//! Recipients and mailbox providers reach the public listener ([`public`]), senders and
-//! operators the API listener ([`api`]); no route is on both, so a mistake in a proxy cannot
-//! expose the API. This room knows no SQL.
+//! Recipients and mailbox providers reach the public listener, senders and operators the API
+//! listener; no route is on both, so a mistake in a proxy cannot expose the API. This room knows
+//! no SQL.
 
 mod api;
 mod listener;
