@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 
 use clap::Args;
 
-use super::{Context, Failure, Status, output};
+use super::{Context, Failure, Status, output, user};
 use crate::ledger::Store;
 use crate::mail::{Received, receive};
 
@@ -18,8 +18,11 @@ const MAX_HEADER: u64 = 1024 * 1024;
 /// ignored. Exits 75 when the mail server should try again, and 2 when the address has no token
 /// that opens, so that the mail server tells the sender.
 #[derive(Debug, Args)]
-#[command(after_help = "Example (Postfix, master.cf):\n  \
-    optout unix - n n - 4 pipe flags=DRXhu user=optout argv=/usr/bin/optout receive ${original_recipient}")]
+#[command(
+    after_help = "Example (Postfix's master.cf; deploy/postfix says why each part is needed):\n  \
+    optout unix - n n - 4 pipe flags=DRXhu user=optout null_sender=\n    \
+    argv=/usr/bin/optout --data /var/lib/optout receive -- ${original_recipient}"
+)]
 pub(super) struct Receive {
     /// The envelope's recipient: unsubscribe+TOKEN@HOST
     address: Option<String>,
@@ -32,7 +35,8 @@ impl Receive {
         let keyring = context.keyring().map_err(Failure::try_again)?;
         match receive(&message, self.address.as_deref(), &keyring)? {
             Received::Automatic(kind) => output::note(&format!("ignored: {kind}")),
-            Received::OptOut(command) => {
+            Received::OptOut(mut command) => {
+                command.actor = user::name();
                 let list = command.act.scope().map(|scope| scope.to_string());
                 let recorded = store.record(&[*command], context.now);
                 recorded.map_err(|error| Failure::from(error).try_again())?;

@@ -62,7 +62,9 @@ impl DataDir {
         builder.recursive(true).mode(0o700).create(&self.0).map_err(|e| io_error(&self.0, &e))?;
         if !self.database().exists() {
             let mut random = Zeroizing::new([0; 32]);
-            getrandom::fill(&mut *random).map_err(|e| io_error(&self.secret(), &e))?;
+            getrandom::fill(&mut *random).map_err(|e| {
+                io_error(&self.secret(), &format!("no random numbers are to be had for it: {e}"))
+            })?;
             let text = format!("{SECRET_PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*random));
             self.create_once(&self.secret(), text.as_bytes())?;
             self.create_once(&self.database(), b"")?;

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -43,6 +44,10 @@ pub(super) async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
 /// A request's header may have this many octets in all, and this many fields.
 const MAX_HEADER: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
+
+/// When the service ends, a connection without a request has this long to end by itself. Without
+/// it a header that never comes would hold the end up until its own limit.
+const IDLE_END: Duration = Duration::from_millis(500);
 
 /// Accepting failed for want of something that comes back, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -135,11 +140,15 @@ async fn connection<F>(
     stream.set_write_timeout(Some(settings.limits.write));
     let stream = TokioIo::new(Box::pin(stream));
     let stopping = phases.clone();
+    // Whether a request has begun whose answer is not made yet.
+    let busy = AtomicBool::new(false);
     let service = service_fn(|request| {
+        busy.store(true, Ordering::Relaxed);
         let response = answer(Arc::clone(&shared), peer, request);
-        let stopping = &stopping;
+        let (stopping, busy) = (&stopping, &busy);
         async move {
             let mut response = response.await;
+            busy.store(false, Ordering::Relaxed);
             if *stopping.borrow() > Phase::Serving {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -158,7 +167,13 @@ async fn connection<F>(
         ended = connection.as_mut() => ended,
         () = reached(&mut phases, Phase::Closing) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            loop {
+                match tokio::time::timeout(IDLE_END, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    Err(_) if busy.load(Ordering::Relaxed) => {}
+                    Err(_) => break Ok(()),
+                }
+            }
         }
     };
     if let Err(error) = ended {

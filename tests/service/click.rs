@@ -1,6 +1,6 @@
 //! The first click: every form in which providers send it, and what must not count as one.
 
-use crate::common::{Connection, LIST, Place};
+use crate::common::{Connection, LIST, Place, eventually};
 
 const RECIPIENT: &str = "alice@example.org";
 
@@ -209,11 +209,10 @@ fn no_address_and_no_token_is_logged() {
     let body = format!(r#"{{"recipient":"{RECIPIENT}","scope":"a","note":"her secret"}}"#);
     assert_eq!(service.api("POST", "/v1/suppressions", &[], &body).status, 200);
     service.signal("TERM");
-    let log = {
-        std::thread::sleep(std::time::Duration::from_millis(700));
-        service.log()
-    };
-    assert!(log.contains("did not open"), "the log says why: {log}");
+    eventually("the log says why, and that it stopped", || {
+        ["did not open", "stopped"].iter().all(|said| service.log().contains(said))
+    });
+    let log = service.log();
     let token = path.trim_start_matches("/u/");
     for secret in [RECIPIENT, "alice", "her secret", token] {
         assert!(!log.contains(secret), "{secret} stands in the log: {log}");

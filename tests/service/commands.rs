@@ -1,6 +1,6 @@
 //! The command line, on a store that nobody serves and on a live one.
 
-use crate::common::{LIST, Place, objects, text};
+use crate::common::{LIST, Place, eventually, objects, text};
 
 #[test]
 fn readers_make_no_store_and_name_the_directory() {
@@ -85,13 +85,11 @@ fn keys_are_made_added_listed_shown_and_retired() {
     assert!(refused.status.code() == Some(2) && text(&refused.stderr).contains("--force"));
     place.done(&["key", "retire", &first, "--force"]);
     place.done(&["key", "retire", &unused]);
-    std::thread::sleep(std::time::Duration::from_millis(10));
     for path in [&old_link, &by_newest] {
-        assert_eq!(service.click(path).status, 404, "a retired key opens nothing");
+        eventually("a retired key opens nothing", || service.click(path).status == 404);
     }
     assert_eq!(place.run_with_input(&["key", "add"], secret.as_bytes()).status.code(), Some(0));
-    std::thread::sleep(std::time::Duration::from_millis(10));
-    assert_eq!(service.click(&old_link).status, 200, "it came back");
+    eventually("it comes back", || service.click(&old_link).status == 200);
 }
 
 #[test]
@@ -103,8 +101,7 @@ fn a_key_made_elsewhere_signs_links_that_open_here_at_once() {
     let id = there.json(&["key", "list"])[0]["key"].as_str().expect("an id").to_owned();
     let secret = there.done(&["key", "show", &id]);
     assert_eq!(here.run_with_input(&["key", "add"], secret.as_bytes()).status.code(), Some(0));
-    std::thread::sleep(std::time::Duration::from_millis(10));
-    assert_eq!(service.click(&path).status, 200);
+    eventually("the key is known", || service.click(&path).status == 200);
 }
 
 #[test]
