@@ -71,7 +71,7 @@ impl ApiKeyView {
 }
 
 impl ApiKeyCommand {
-    pub(super) fn run(self, context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         match self {
             Self::New(new) => new.run(context),
             Self::List(_) => list(context),
@@ -81,16 +81,13 @@ impl ApiKeyCommand {
 }
 
 impl New {
-    fn run(self, mut context: Context) -> Result<Status, Failure> {
+    fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let mut random = [0; 36];
         getrandom::fill(&mut random)
             .map_err(|e| Failure::new(format!("no random numbers are to be had: {e}")))?;
-        let (key, text) = ApiKey::new(&random, self.role, self.scopes, context.now);
-        if store.api_keys()?.iter().any(|other| other.id == key.id) {
-            return Err(Failure::new("the random id is taken: try again"));
-        }
-        store.put_api_key(&key)?;
+        let (key, text) = ApiKey::new(&random, self.role, self.scopes, context.now());
+        store.add_api_key(&key)?;
         match context.output.is_json() {
             true => {
                 context.output.object(&ApiKeyView { key: Some(text), ..ApiKeyView::of(&key) })?
@@ -104,7 +101,7 @@ impl New {
     }
 }
 
-fn list(mut context: Context) -> Result<Status, Failure> {
+fn list(context: &mut Context) -> Result<Status, Failure> {
     let views: Vec<_> = context.store()?.api_keys()?.iter().map(ApiKeyView::of).collect();
     if context.output.is_json() {
         views.iter().try_for_each(|view| context.output.object(view))?;
@@ -121,18 +118,18 @@ fn list(mut context: Context) -> Result<Status, Failure> {
 }
 
 impl Revoke {
-    fn run(self, mut context: Context) -> Result<Status, Failure> {
+    fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let found = store.api_keys()?.into_iter().find(|key| key.id == self.id);
-        let mut key = found.ok_or_else(|| {
+        let key = store.revoke_api_key(&self.id, context.now())?.ok_or_else(|| {
             Failure::new(format!(
                 "there is no API key {}: `optout apikey list` shows those there are",
                 self.id
             ))
         })?;
-        key.revoked.get_or_insert(context.now);
-        store.put_api_key(&key)?;
-        context.output.line(format!("{}  revoked", key.id))?;
+        match context.output.is_json() {
+            true => context.output.object(&ApiKeyView::of(&key))?,
+            false => context.output.line(format!("{}  revoked", key.id))?,
+        }
         Ok(Status::Done)
     }
 }

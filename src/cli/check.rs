@@ -33,25 +33,29 @@ struct CheckView {
 }
 
 impl Check {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let known = context.warn_if_unknown(&store, &self.list)?;
         let mut any = false;
-        each_batch(&self.recipients, |batch| {
-            let (texts, parsed): (Vec<String>, Vec<Recipient>) = batch.into_iter().unzip();
-            let standings = store.standings(&parsed)?;
-            let mut views = Vec::with_capacity(texts.len());
-            for (recipient, standing) in texts.into_iter().zip(standings) {
-                let stands = standing.suppression_for(&self.list, context.now);
-                let suppression =
-                    stands.map(|stands| SuppressionView::of(stands, &store)).transpose()?;
-                let suppressed = suppression.is_some();
-                any |= suppressed;
-                let list = self.list.to_string();
-                views.push(CheckView { recipient, list, known, suppressed, suppression });
-            }
-            print(&mut context, &views)
-        })?;
+        each_batch(
+            &self.recipients,
+            |text| store.find(text),
+            |batch| {
+                let (texts, parsed): (Vec<String>, Vec<Recipient>) = batch.into_iter().unzip();
+                let standings = store.standings(&parsed)?;
+                let mut views = Vec::with_capacity(texts.len());
+                for (recipient, standing) in texts.into_iter().zip(standings) {
+                    let stands = standing.suppression_for(&self.list, context.now());
+                    let suppression =
+                        stands.map(|stands| SuppressionView::of(stands, &store)).transpose()?;
+                    let suppressed = suppression.is_some();
+                    any |= suppressed;
+                    let list = self.list.to_string();
+                    views.push(CheckView { recipient, list, known, suppressed, suppression });
+                }
+                print(context, &views)
+            },
+        )?;
         Ok(if any { Status::No } else { Status::Done })
     }
 }

@@ -28,23 +28,28 @@ struct ForgetView {
 }
 
 impl Forget {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let mut left = Vec::new();
-        each_batch(&self.recipients, |batch| {
-            for (text, recipient) in batch {
-                let request = ForgetRequest { recipient, source: Source::Cli, actor: user::name() };
-                let done = store.forget(&request, context.now)?;
-                let forgotten = done.still_in.is_empty();
-                let view = ForgetView { recipient: text, known: done.known, forgotten };
-                match context.output.is_json() {
-                    true => context.output.object(&view)?,
-                    false => context.output.line(said(&view))?,
+        each_batch(
+            &self.recipients,
+            |text| store.find(text),
+            |batch| {
+                for (text, recipient) in batch {
+                    let request =
+                        ForgetRequest { recipient, source: Source::Cli, actor: user::name() };
+                    let done = store.forget(&request, context.now())?;
+                    let forgotten = done.still_in.is_empty();
+                    let view = ForgetView { recipient: text, known: done.known, forgotten };
+                    match context.output.is_json() {
+                        true => context.output.object(&view)?,
+                        false => context.output.line(said(&view))?,
+                    }
+                    left.extend(done.still_in);
                 }
-                left.extend(done.still_in);
-            }
-            Ok(())
-        })?;
+                Ok(())
+            },
+        )?;
         if left.is_empty() {
             return Ok(Status::Done);
         }

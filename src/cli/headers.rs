@@ -35,7 +35,7 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let config = &context.config;
         if !config.may_mint() {
@@ -49,7 +49,7 @@ impl Headers {
         let keyring = context.keyring()?;
         let no_key = || MintError::NoKey(self.list.clone());
         let key = keyring.signer(&self.list).ok_or_else(no_key)?;
-        let issued = context.now.as_link_seconds();
+        let issued = context.now().as_link_seconds();
         let link = |recipient: &Recipient| {
             Link::new(issued, self.list.clone(), &self.campaign, recipient.written())
         };

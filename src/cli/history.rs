@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Context, Failure, Status, output};
-use crate::ledger::{Action, Entry, EventView, Page, Recipient, Source, Store, Time};
+use crate::ledger::{Action, Entry, EventView, Page, Source, Store, Time};
 use crate::link::{KeyId, Scope};
 
 /// Read the events, newest first
@@ -89,10 +89,11 @@ pub(super) fn row(view: &EventView) -> Vec<String> {
 }
 
 impl History {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
-        let recipient = self.recipient.as_deref().map(Recipient::parse).transpose()?;
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let mut printer = Printer::new(&mut context.output, self.csv);
+        let recipient = self.recipient.as_deref().map(|text| store.find(text)).transpose()?;
+        let recipient = recipient.transpose()?;
+        let mut printer = Printer { output: &mut context.output, csv: self.csv, begun: false };
         let (mut before, mut left) = (u64::MAX, self.limit.unwrap_or(u64::MAX));
         while left > 0 {
             let entries = match &recipient {
@@ -114,7 +115,6 @@ impl History {
                 break;
             }
         }
-        printer.end()?;
         Ok(Status::Done)
     }
 
@@ -133,32 +133,23 @@ impl History {
 /// Prints events as they come; JSON and CSV in bounded memory, a table a page at a time.
 struct Printer<'o> {
     output: &'o mut output::Output,
-    csv: Option<csv::Writer<Vec<u8>>>,
+    csv: bool,
+    /// Whether the CSV header is written.
+    begun: bool,
 }
 
-impl<'o> Printer<'o> {
-    fn new(output: &'o mut output::Output, csv: bool) -> Self {
-        Self { output, csv: csv.then(|| csv::Writer::from_writer(Vec::new())) }
-    }
-
+impl Printer<'_> {
     fn print(&mut self, views: &[EventView]) -> Result<(), Failure> {
-        if let Some(writer) = &mut self.csv {
-            views.iter().try_for_each(|view| writer.serialize(view))?;
-            return self.end();
+        if !self.csv {
+            return match self.output.is_json() {
+                true => views.iter().try_for_each(|view| self.output.object(view)),
+                false => self.output.table(HEAD, &views.iter().map(row).collect::<Vec<_>>()),
+            };
         }
-        match self.output.is_json() {
-            true => views.iter().try_for_each(|view| self.output.object(view)),
-            false => self.output.table(HEAD, &views.iter().map(row).collect::<Vec<_>>()),
-        }
-    }
-
-    /// Sends on what the CSV writer holds.
-    fn end(&mut self) -> Result<(), Failure> {
-        if let Some(writer) = &mut self.csv {
-            writer.flush()?;
-            self.output.write(writer.get_ref())?;
-            *writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-        }
-        Ok(())
+        let mut writer = csv::WriterBuilder::new().has_headers(!self.begun).from_writer(Vec::new());
+        views.iter().try_for_each(|view| writer.serialize(view))?;
+        self.begun |= !views.is_empty();
+        let text = writer.into_inner().map_err(|e| Failure::new(e.to_string()))?;
+        self.output.write(&text)
     }
 }

@@ -66,7 +66,7 @@ pub(super) struct Show {
 
 /// Retire a key: it neither signs nor opens links any more
 ///
-/// The key is kept: `optout key show ID | optout key add` brings it back.
+/// The key is kept: `optout key show ID | optout key add` brings it back, bound as it was.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  optout key retire d9dbfbed")]
 pub(super) struct Retire {
@@ -88,8 +88,15 @@ struct KeyView {
     last_post: Option<Time>,
 }
 
+#[derive(Serialize)]
+struct SecretView<'s> {
+    #[serde(serialize_with = "as_text")]
+    key: KeyId,
+    secret: &'s str,
+}
+
 impl Key {
-    pub(super) fn run(self, context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         match self {
             Self::New(new) => add(context, new.scopes, None),
             Self::Add(add_) => {
@@ -106,23 +113,22 @@ impl Key {
 }
 
 fn add(
-    mut context: Context,
+    context: &mut Context,
     scopes: Vec<Scope>,
     given: Option<SigningKey>,
 ) -> Result<Status, Failure> {
-    let (store, made) = context.store_made_if_missing()?;
+    let (_, made) = context.store_made_if_missing()?;
     if made {
         output::note(&format!("made a new store in {}", context.config.data.display()));
     }
-    let now = context.now;
+    let now = context.now();
     let view = KeyFile::update(&context.dir(), |keys| {
         let stored = match given {
-            Some(key) => keys.add(key, scopes, now),
-            None => keys.generate(scopes, now),
+            Some(key) => keys.add(key, scopes, now)?,
+            None => keys.generate(scopes, now)?,
         };
-        stored.map(|stored| view(stored, &HashMap::new()))
+        Ok(view(stored, &HashMap::new()))
     })?;
-    store.announce_keys()?;
     match context.output.is_json() {
         true => context.output.object(&view)?,
         false => context.output.line(format!("{}  signs from now on", view.key))?,
@@ -144,7 +150,7 @@ fn uses(store: &SqliteStore) -> Result<HashMap<KeyId, Time>, Failure> {
     Ok(store.key_uses()?.into_iter().collect())
 }
 
-fn list(mut context: Context) -> Result<Status, Failure> {
+fn list(context: &mut Context) -> Result<Status, Failure> {
     let uses = uses(&context.store()?)?;
     let keys = context.key_file()?;
     let views: Vec<_> = keys.keys().iter().map(|stored| view(stored, &uses)).collect();
@@ -163,19 +169,24 @@ fn list(mut context: Context) -> Result<Status, Failure> {
 }
 
 impl Show {
-    fn run(self, mut context: Context) -> Result<Status, Failure> {
+    fn run(self, context: &mut Context) -> Result<Status, Failure> {
         context.store()?;
         let keys = context.key_file()?;
-        context.output.line(keys.find(self.id)?.key.reveal().as_str())?;
+        let text = keys.find(self.id)?.key.reveal();
+        match context.output.is_json() {
+            true => context.output.object(&SecretView { key: self.id, secret: text.as_str() })?,
+            false => context.output.line(text.as_str())?,
+        }
         Ok(Status::Done)
     }
 }
 
 impl Retire {
-    fn run(self, mut context: Context) -> Result<Status, Failure> {
+    fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let last = uses(&store)?.get(&self.id).copied();
-        let in_use = last.filter(|last| context.now.since(*last) < IN_USE);
+        let uses = uses(&store)?;
+        let last = uses.get(&self.id).copied();
+        let in_use = last.filter(|last| context.now().since(*last) < IN_USE);
         if let (Some(last), false) = (in_use, self.force) {
             return Err(Failure::new(format!(
                 "a POST came by the key {} at {last}: its links are still in use, and would stop \
@@ -183,9 +194,13 @@ impl Retire {
                 self.id
             )));
         }
-        KeyFile::update(&context.dir(), |keys| keys.retire(self.id, context.now))?;
-        store.announce_keys()?;
-        context.output.line(format!("{}  retired", self.id))?;
+        let view = KeyFile::update(&context.dir(), |keys| {
+            keys.retire(self.id, context.now()).map(|stored| view(stored, &uses))
+        })?;
+        match context.output.is_json() {
+            true => context.output.object(&view)?,
+            false => context.output.line(format!("{}  retired", self.id))?,
+        }
         Ok(Status::Done)
     }
 }

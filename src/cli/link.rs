@@ -34,7 +34,7 @@ struct LinkView<'l> {
 }
 
 impl LinkCommand {
-    pub(super) fn run(self, context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         match self {
             Self::Open(open) => open.run(context),
         }
@@ -42,7 +42,7 @@ impl LinkCommand {
 }
 
 impl Open {
-    fn run(self, mut context: Context) -> Result<Status, Failure> {
+    fn run(self, context: &mut Context) -> Result<Status, Failure> {
         context.store()?;
         let token = token_in(&self.link).ok_or_else(|| {
             Failure::new("this is neither a link (BASE/u/TOKEN), nor a mailto address, nor a token")
@@ -78,9 +78,8 @@ impl Open {
 /// The token in a link, in a mailto address, or by itself.
 pub(super) fn token_in(text: &str) -> Option<String> {
     let text = text.trim().trim_start_matches('<').trim_end_matches('>');
-    let address = text.strip_prefix("mailto:").unwrap_or(text);
-    if let (false, Some((local, _))) = (address.contains('/'), address.rsplit_once('@')) {
-        return Token::from_base32(local.split_once('+')?.1).map(|token| token.as_str().to_owned());
+    if text.contains('@') && !text.contains('/') {
+        return Token::from_mailto_address(text).map(|token| token.as_str().to_owned());
     }
     if !text.contains('/') {
         return Some(text.to_owned());

@@ -35,7 +35,7 @@ struct FindingView {
 }
 
 impl Lint {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         context.store()?;
         let report = lint(&self.read()?);
         let mut findings: Vec<_> = report

@@ -138,10 +138,14 @@ impl<E: std::error::Error> From<E> for Failure {
 struct Context {
     config: Config,
     output: Output,
-    now: Time,
 }
 
 impl Context {
+    /// The clock of this room.
+    fn now(&self) -> Time {
+        SystemTime::now().into()
+    }
+
     fn dir(&self) -> DataDir {
         DataDir::new(&self.config.data)
     }
@@ -191,11 +195,11 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Moves every `--set KEY=VALUE` behind the rest: clap would drop those before a command when
+/// Moves every `--set KEY=VALUE` and `--set=KEY=VALUE` behind the rest: clap would drop those before a command when
 /// there are others after it.
 fn settings_last(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let (mut kept, mut settings) = (Vec::new(), Vec::new());
-    let mut arguments = arguments.peekable();
+    let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         if argument == "--" {
             // Behind it nothing is an option.
@@ -203,9 +207,10 @@ fn settings_last(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
             settings.extend(arguments);
             break;
         }
-        match argument == "--set" && arguments.peek().is_some() {
-            true => settings.extend([argument].into_iter().chain(arguments.next())),
-            false => kept.push(argument),
+        match argument.as_encoded_bytes() {
+            b"--set" => settings.extend([argument].into_iter().chain(arguments.next())),
+            bytes if bytes.starts_with(b"--set=") => settings.push(argument),
+            _ => kept.push(argument),
         }
     }
     kept.extend(settings);
@@ -229,7 +234,9 @@ fn refused(error: &clap::Error) -> ExitCode {
     let said: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
     let said = said.join(" ");
     output::error(&format!("{}; see --help", said.trim_start_matches("error: ")));
-    ExitCode::from(2)
+    // A mail must not be bounced for a mistake in the mail server's configuration.
+    let is_receive = env::args_os().any(|argument| argument == "receive");
+    ExitCode::from(if is_receive { 75 } else { 2 })
 }
 
 fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
@@ -248,9 +255,15 @@ fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
     if let Some(data) = arguments.data {
         config.data = data;
     }
-    let context =
-        Context { config, output: Output::new(arguments.json), now: SystemTime::now().into() };
-    match arguments.command {
+    let mut context = Context { config, output: Output::new(arguments.json) };
+    let status = run_command(arguments.command, &mut context)?;
+    // What nobody could be told was not done.
+    context.output.flush()?;
+    Ok(status)
+}
+
+fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Failure> {
+    match command {
         CommandLine::Serve(command) => command.run(context),
         CommandLine::Key(command) => command.run(context),
         CommandLine::ApiKey(command) => command.run(context),

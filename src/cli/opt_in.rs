@@ -36,13 +36,13 @@ struct OptInView<'c> {
 }
 
 impl OptIn {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let evidence = required_note("--evidence", &self.evidence)?;
         let recipient = Recipient::parse(&self.recipient)?;
         let store = context.store()?;
         let act = Act::OptIn { list: self.list.clone() };
         let batch = [(self.recipient, recipient)];
-        let outcome = record(&store, &context, &batch, &act, Some(&evidence))?.into_iter().next();
+        let outcome = record(&store, context, &batch, &act, Some(&evidence))?.into_iter().next();
         let outcome = outcome.ok_or_else(|| Failure::new("the store gave no outcome"))?;
         if let Some(stronger) = outcome.refused {
             return Err(Failure::new(format!(

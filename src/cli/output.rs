@@ -12,11 +12,14 @@ use super::Failure;
 pub(super) struct Output {
     json: bool,
     out: BufWriter<StdoutLock<'static>>,
+    /// Whether the reader has gone (`| head`): then nothing is printed any more, and the command
+    /// still does all that it was asked.
+    closed: bool,
 }
 
 impl Output {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, out: BufWriter::new(io::stdout().lock()) }
+        Self { json, out: BufWriter::new(io::stdout().lock()), closed: false }
     }
 
     /// Whether JSON was asked for.
@@ -55,40 +58,44 @@ impl Output {
 
     /// Prints bytes as they are.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.out.write_all(bytes).map_err(ended)
+        let written = if self.closed { Ok(()) } else { self.out.write_all(bytes) };
+        self.told(written)
     }
 
     /// Sends on what was printed so far.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
-        self.out.flush().map_err(ended)
+        let flushed = if self.closed { Ok(()) } else { self.out.flush() };
+        self.told(flushed)
     }
-}
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        let _ = self.out.flush();
+    fn told(&mut self, result: io::Result<()>) -> Result<(), Failure> {
+        match result {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            Err(error) => Err(Failure::new(format!("standard output cannot be written: {error}"))),
+            Ok(()) => Ok(()),
+        }
     }
-}
-
-/// A reader that has seen enough (`| head`) is no failure: there is nobody left to tell.
-fn ended(error: io::Error) -> Failure {
-    if error.kind() == ErrorKind::BrokenPipe {
-        std::process::exit(0);
-    }
-    Failure::new(format!("standard output cannot be written: {error}"))
 }
 
 /// Control characters made visible.
 pub(super) fn clean(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            c.is_control()
-                .then(|| c.escape_default())
-                .into_iter()
-                .flatten()
-                .chain((!c.is_control()).then_some(c))
-        })
-        .collect()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() || is_bidirectional_control(c) {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Characters that reorder what stands around them (Unicode Annex 9), so that a line would read
+/// as another one.
+fn is_bidirectional_control(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A cell for what may be absent.

@@ -29,7 +29,7 @@ pub(super) struct Receive {
 }
 
 impl Receive {
-    pub(super) fn run(self, context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let message = read_message().map_err(Failure::try_again)?;
         let store = context.store().map_err(Failure::try_again)?;
         let keyring = context.keyring().map_err(Failure::try_again)?;
@@ -38,7 +38,7 @@ impl Receive {
             Received::OptOut(mut command) => {
                 command.actor = user::name();
                 let list = command.act.scope().map(|scope| scope.to_string());
-                let recorded = store.record(&[*command], context.now);
+                let recorded = store.record(&[*command], context.now());
                 recorded.map_err(|error| Failure::from(error).try_again())?;
                 output::note(&format!("opted out of {}", list.unwrap_or_default()));
             }

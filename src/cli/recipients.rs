@@ -3,15 +3,23 @@
 use std::io::{self, BufRead as _, Read as _};
 
 use super::{Failure, output};
-use crate::ledger::Recipient;
+use crate::ledger::{Recipient, RecipientError, StoreError};
+
+/// For commands that record something new: the recipient has to be valid.
+pub(super) fn valid(text: &str) -> Result<Result<Recipient, RecipientError>, StoreError> {
+    Ok(Recipient::parse(text))
+}
 
 /// Longer lines hold no recipient, and are not kept in memory.
 const MAX_LINE: u64 = 4096;
 
+/// What some programs put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// How many recipients are handed on at once.
 const BATCH: usize = 1000;
 
-/// Hands the recipients to `work` in batches, as written and parsed. Arguments are all checked
+/// Hands the recipients to `work` in batches, as written and as `read` reads them. Arguments are all checked
 /// before any is handed on; a bad line of standard input is told and left out.
 ///
 /// # Errors
@@ -19,10 +27,14 @@ const BATCH: usize = 1000;
 /// What `work` says; a bad argument; and, after the rest was done, that there were bad lines.
 pub(super) fn each_batch(
     arguments: &[String],
+    read: impl Fn(&str) -> Result<Result<Recipient, RecipientError>, StoreError>,
     mut work: impl FnMut(Vec<(String, Recipient)>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    if arguments.len() > 1 && arguments.iter().any(|text| text == "-") {
+        return Err(Failure::new("- reads standard input and stands alone: leave the others out"));
+    }
     if arguments != ["-"] {
-        let parsed = arguments.iter().map(|text| match Recipient::parse(text) {
+        let parsed = arguments.iter().map(|text| match read(text)? {
             Ok(recipient) => Ok((text.clone(), recipient)),
             Err(error) => Err(Failure::new(format!("{text:?}: {error}"))),
         });
@@ -30,7 +42,7 @@ pub(super) fn each_batch(
     }
     let mut batch = Vec::with_capacity(BATCH);
     let bad = each_line(|number, line| {
-        match Recipient::parse(line) {
+        match read(line)? {
             Ok(recipient) => batch.push((line.trim().to_owned(), recipient)),
             Err(error) => {
                 output::error(&format!("standard input, line {number}: {error}"));
@@ -74,7 +86,14 @@ pub(super) fn each_line(
             bad += 1;
             continue;
         }
-        let text = String::from_utf8_lossy(&line);
+        if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
+        let Ok(text) = std::str::from_utf8(&line) else {
+            output::error(&format!("standard input, line {number}: it is not UTF-8: convert it"));
+            bad += 1;
+            continue;
+        };
         if !text.trim().is_empty() && !work(number, text.trim_end_matches(['\r', '\n']))? {
             bad += 1;
         }

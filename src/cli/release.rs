@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::recipients::each_batch;
 use super::suppress::{ScopeArguments, record, required_note};
 use super::{Context, Failure, Status};
-use crate::ledger::{Act, Reason, SuppressionView};
+use crate::ledger::{Act, Reason, Store, SuppressionView};
 
 /// End a suppression, on the record
 ///
@@ -39,28 +39,32 @@ struct ReleaseView {
 }
 
 impl Release {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let note = required_note("--note", &self.note)?;
         let store = context.store()?;
         let scope = self.scope.scope();
         let act = Act::Release { scope: scope.clone(), reason: self.reason };
-        each_batch(&self.recipients, |batch| {
-            let outcomes = record(&store, &context, &batch, &act, Some(&note))?;
-            let mut rows = Vec::new();
-            for ((recipient, _), outcome) in batch.into_iter().zip(outcomes) {
-                let standing = outcome
-                    .standing
-                    .covering(&scope, outcome.at)
-                    .map(|stands| SuppressionView::of(stands, &store))
-                    .collect::<Result<_, _>>()?;
-                let view = ReleaseView { recipient, changed: outcome.changed, standing };
-                match context.output.is_json() {
-                    true => context.output.object(&view)?,
-                    false => rows.push(row(&view)),
+        each_batch(
+            &self.recipients,
+            |text| store.find(text),
+            |batch| {
+                let outcomes = record(&store, context, &batch, &act, Some(&note))?;
+                let mut rows = Vec::new();
+                for ((recipient, _), outcome) in batch.into_iter().zip(outcomes) {
+                    let standing = outcome
+                        .standing
+                        .covering(&scope, outcome.at)
+                        .map(|stands| SuppressionView::of(stands, &store))
+                        .collect::<Result<_, _>>()?;
+                    let view = ReleaseView { recipient, changed: outcome.changed, standing };
+                    match context.output.is_json() {
+                        true => context.output.object(&view)?,
+                        false => rows.push(row(&view)),
+                    }
                 }
-            }
-            context.output.table(&["recipient", "", "still stands"], &rows)
-        })?;
+                context.output.table(&["recipient", "", "still stands"], &rows)
+            },
+        )?;
         Ok(Status::Done)
     }
 }

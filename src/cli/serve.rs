@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use sd_notify::NotifyState;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
@@ -29,13 +30,13 @@ const SAMPLE_RECIPIENT: &str = "sample@example.org";
 pub(super) struct Serve {}
 
 impl Serve {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         start_log(&context.config.log);
         let (store, made) = context.store_made_if_missing()?;
         if made {
             output::note(&format!("made a new store in {}", context.config.data.display()));
         }
-        ensure_key(&context, &store)?;
+        ensure_key(context)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
             .enable_all()
@@ -57,7 +58,7 @@ impl Serve {
             };
             // Handlers first: a signal during the greeting must not end the process at once.
             let stop = stop_signal()?;
-            greet(&mut context, public, api, &base_url)?;
+            greet(context, public, api, &base_url)?;
             tracing::info!(%public, %api, "listening");
             // Outside systemd there is nobody to tell.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -97,15 +98,18 @@ fn start_log(log: &Log) {
 }
 
 /// On the first start there is no key yet.
-fn ensure_key(context: &Context, store: &dyn Store) -> Result<(), Failure> {
-    let made = KeyFile::update(&context.dir(), |keys| match keys.keys() {
-        [] => keys.generate(Vec::new(), context.now).map(|stored| Some(stored.key.id())),
-        _ => Ok(None),
-    })?;
-    if let Some(id) = made {
-        store.announce_keys()?;
-        output::note(&format!("made the signing key {id}"));
+fn ensure_key(context: &Context) -> Result<(), Failure> {
+    if !context.key_file()?.keys().is_empty() {
+        return Ok(());
     }
+    let id = KeyFile::update(&context.dir(), |keys| {
+        // Another process may have been faster.
+        match keys.keys() {
+            [] => Ok(keys.generate(Vec::new(), context.now())?.key.id()),
+            [first, ..] => Ok(first.key.id()),
+        }
+    })?;
+    output::note(&format!("made the signing key {id}"));
     Ok(())
 }
 
@@ -130,6 +134,14 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+#[derive(Serialize)]
+struct Greeting {
+    public: String,
+    api: String,
+    data: String,
+    sample_link: Option<String>,
+}
+
 /// Says where everything is, and gives a link to try.
 fn greet(
     context: &mut Context,
@@ -137,20 +149,25 @@ fn greet(
     api: SocketAddr,
     base: &BaseUrl,
 ) -> Result<(), Failure> {
-    let keyring = context.keyring()?;
+    let sample = sample_link(&context.keyring()?, base, context.now())?;
     let data = context.config.data.display().to_string();
     let out = &mut context.output;
+    let query = format!("list={SAMPLE_LIST}&recipient={SAMPLE_RECIPIENT}");
+    if out.is_json() {
+        let (public, api) = (public.to_string(), api.to_string());
+        out.object(&Greeting { public, api, data, sample_link: sample })?;
+        return out.flush();
+    }
     out.line(format!("optout {}", env!("CARGO_PKG_VERSION")))?;
     out.line(format!("  public  http://{public}"))?;
     out.line(format!("  API     http://{api}"))?;
     out.line(format!("  data    {data}"))?;
-    match sample_link(&keyring, base, context.now)? {
+    match sample {
         Some(link) => {
             out.line(format!("\nA sample link, for the list {SAMPLE_LIST}:\n  {link}"))?;
             out.line("What a mailbox provider's click on it amounts to:")?;
             out.line(format!("  curl -d {ONE_CLICK} {link}"))?;
             out.line("What a sender asks before the next message:")?;
-            let query = format!("list={SAMPLE_LIST}&recipient={SAMPLE_RECIPIENT}");
             out.line(format!("  curl 'http://{api}/v1/check?{query}'"))?;
         }
         None => out.line(format!("\nNo sample link: no key may sign for {SAMPLE_LIST}."))?,

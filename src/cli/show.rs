@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Context, Failure, Status, history, output};
-use crate::ledger::{EventView, Recipient, Store, SuppressionView};
+use crate::ledger::{Entry, EventView, Recipient, Store, SuppressionView};
 
 /// Show everything held on one recipient
 ///
@@ -18,6 +18,9 @@ pub(super) struct Show {
     recipient: String,
 }
 
+/// How many events are read at once.
+const PAGE: usize = 1000;
+
 #[derive(Serialize)]
 struct ShowView {
     recipient: String,
@@ -26,17 +29,18 @@ struct ShowView {
     address: Option<String>,
     suppressions: Vec<SuppressionView>,
     exceptions: Vec<String>,
+    repeats: u64,
     events: Vec<EventView>,
 }
 
 impl Show {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
-        let recipient = Recipient::parse(&self.recipient)?;
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let view = self.view(&context, &store, &recipient)?;
+        let recipient = store.find(&self.recipient)??;
+        let view = self.view(context, &store, &recipient)?;
         match context.output.is_json() {
             true => context.output.object(&view)?,
-            false => print(&mut context, &view)?,
+            false => print(context, &view)?,
         }
         Ok(Status::Done)
     }
@@ -49,17 +53,32 @@ impl Show {
     ) -> Result<ShowView, Failure> {
         let holding = store.holding(recipient)?;
         let standing = holding.as_ref().map(|holding| holding.standing.clone()).unwrap_or_default();
-        let suppressions = standing.active(context.now).map(|own| SuppressionView::of(own, store));
-        let events = store.entries_about(recipient, u64::MAX, usize::MAX)?;
+        let suppressions =
+            standing.active(context.now()).map(|own| SuppressionView::of(own, store));
+        let events = all_about(store, recipient)?;
         Ok(ShowView {
             recipient: self.recipient.clone(),
             known: holding.is_some(),
             recipient_id: holding.as_ref().map(|holding| holding.id.to_string()),
+            repeats: holding.as_ref().map_or(0, |holding| holding.repeats),
             address: holding.and_then(|holding| holding.address),
             suppressions: suppressions.collect::<Result<_, _>>()?,
             exceptions: standing.exceptions().iter().map(ToString::to_string).collect(),
             events: events.into_iter().map(EventView::from).collect(),
         })
+    }
+}
+
+/// In pages, so that no read of the store lasts long.
+fn all_about(store: &dyn Store, recipient: &Recipient) -> Result<Vec<Entry>, Failure> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let before = entries.last().map_or(u64::MAX, |oldest| oldest.event.number);
+        let page = store.entries_about(recipient, before, PAGE)?;
+        if page.is_empty() {
+            return Ok(entries);
+        }
+        entries.extend(page);
     }
 }
 
@@ -73,6 +92,9 @@ fn print(context: &mut Context, view: &ShowView) -> Result<(), Failure> {
     out.line(format!("address     {}", output::clean(&address)))?;
     if !view.exceptions.is_empty() {
         out.line(format!("came back   {}", view.exceptions.join(" ")))?;
+    }
+    if view.repeats > 0 {
+        out.line(format!("repeats     {} since the last event", view.repeats))?;
     }
     out.line("\nWhat stands:")?;
     let row = |s: &SuppressionView| {

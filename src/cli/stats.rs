@@ -36,7 +36,7 @@ struct CountView<'c> {
 const PAGE: usize = 1000;
 
 impl Stats {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let mut counts: BTreeMap<Cell, u64> = BTreeMap::new();
         let mut after = 0;

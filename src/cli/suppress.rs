@@ -3,12 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::recipients::each_batch;
+use super::recipients::{each_batch, valid};
 use super::{Context, Failure, Status, output, user};
 use crate::ledger::{
     Act, Command, Note, Outcome, Reason, Recipient, Source, Store, SuppressionView, Time,
 };
-use crate::link::{ListId, Scope};
+use crate::link::Scope;
 
 /// Record suppressions
 ///
@@ -44,7 +44,7 @@ pub(super) struct Suppress {
 pub(super) struct ScopeArguments {
     /// A list, or a parent of lists
     #[arg(long = "list", value_name = "SCOPE")]
-    list: Option<ListId>,
+    list: Option<Scope>,
 
     /// Everything
     #[arg(long)]
@@ -54,7 +54,7 @@ pub(super) struct ScopeArguments {
 impl ScopeArguments {
     /// The scope; one of the two is there.
     pub(super) fn scope(&self) -> Scope {
-        self.list.clone().map_or(Scope::Everything, Scope::from)
+        self.list.clone().unwrap_or(Scope::Everything)
     }
 }
 
@@ -66,17 +66,17 @@ struct SuppressView {
 }
 
 impl Suppress {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let scope = self.scope.scope();
-        if self.until.is_some_and(|until| until <= context.now) {
+        if self.until.is_some_and(|until| until <= context.now()) {
             return Err(Failure::new("--until is past: give a later time"));
         }
         let act = Act::for_reason(scope.clone(), self.reason, self.until);
         let act = act.map_err(|what| Failure::new(format!("--until: {what}")))?;
         let note = note("--note", self.note.as_deref())?;
         let store = context.store()?;
-        each_batch(&self.recipients, |batch| {
-            let outcomes = record(&store, &context, &batch, &act, note.as_ref())?;
+        each_batch(&self.recipients, valid, |batch| {
+            let outcomes = record(&store, context, &batch, &act, note.as_ref())?;
             let mut rows = Vec::new();
             for ((recipient, _), outcome) in batch.into_iter().zip(outcomes) {
                 let stands = outcome.standing.active(outcome.at);
@@ -132,5 +132,5 @@ pub(super) fn record(
         ..Command::new(recipient.clone(), act.clone(), Source::Cli)
     };
     let commands: Vec<_> = batch.iter().map(command).collect();
-    Ok(store.record(&commands, context.now)?)
+    Ok(store.record(&commands, context.now())?)
 }

@@ -23,7 +23,7 @@ struct VerifyView<'v> {
 }
 
 impl Verify {
-    pub(super) fn run(self, mut context: Context) -> Result<Status, Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let found = store.verify(&mut |events| output::progress(&format!("{events} events read")));
         output::end_progress();

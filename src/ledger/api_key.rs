@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::time::Time;
-use crate::link::{ListId, Scope};
+use crate::link::Scope;
 
 const PREFIX: &str = "optout_api_";
 const ID_LEN: usize = 4;
@@ -107,11 +107,6 @@ impl ApiKey {
     /// Whether the key is free, or bound to a scope that includes all of `scope`.
     pub fn reaches(&self, scope: &Scope) -> bool {
         self.scopes.is_empty() || self.scopes.iter().any(|own| own.includes(scope))
-    }
-
-    /// As [`ApiKey::reaches`], for a list.
-    pub fn reaches_list(&self, list: &ListId) -> bool {
-        self.scopes.is_empty() || self.scopes.iter().any(|own| own.covers(list))
     }
 }
 

@@ -61,6 +61,9 @@ impl DataDir {
         let builder = &mut DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&self.0).map_err(|e| io_error(&self.0, &e))?;
         if !self.database().exists() {
+            if self.signing_keys().exists() {
+                return Err(StoreError::Lost(self.database()));
+            }
             let mut random = Zeroizing::new([0; 32]);
             getrandom::fill(&mut *random).map_err(|e| {
                 io_error(&self.secret(), &format!("no random numbers are to be had for it: {e}"))

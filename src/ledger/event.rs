@@ -303,6 +303,15 @@ impl Event {
     }
 }
 
+/// A text as an event can hold it: its first 255 octets, cut before a character that goes beyond.
+pub(super) fn bounded(text: &str) -> String {
+    let mut end = text.len().min(usize::from(u8::MAX));
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
 /// The RFC 6962 leaf hash of an event's canonical bytes.
 pub fn leaf_hash(canonical: &[u8]) -> [u8; 32] {
     Sha256::new_with_prefix([0]).chain_update(canonical).finalize().into()

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,13 @@ impl KeyFile {
         Ok(result)
     }
 
+    /// Tells one content of the file from the next: replacing it makes another file. `None`
+    /// when there is none. Cheap, so that it can be asked every few milliseconds.
+    pub fn stamp(dir: &DataDir) -> Option<(u64, i64, i64)> {
+        let meta = fs::metadata(dir.signing_keys()).ok()?;
+        Some((meta.ino(), meta.mtime(), meta.mtime_nsec()))
+    }
+
     /// The keys, oldest first.
     pub fn keys(&self) -> &[StoredKey] {
         &self.keys
@@ -105,7 +113,8 @@ impl KeyFile {
         }
     }
 
-    /// Adds a key as the newest; one that was retired comes back.
+    /// Adds a key as the newest. One that was retired comes back to its place, bound as it was
+    /// unless new scopes are given.
     ///
     /// # Errors
     ///
@@ -116,15 +125,20 @@ impl KeyFile {
         scopes: Vec<Scope>,
         now: Time,
     ) -> Result<&StoredKey, KeyFileError> {
-        if let Ok(own) = self.find(key.id()) {
-            let same = own.key.reveal().as_str() == key.reveal().as_str();
-            if !same || own.retired.is_none() {
-                return Err(KeyFileError::Taken(key.id()));
-            }
-            self.keys.retain(|own| own.key.id() != key.id());
+        let place = self.keys.iter().position(|own| own.key.id() == key.id());
+        let Some(place) = place else {
+            self.keys.push(StoredKey { key, created: now, scopes, retired: None });
+            return Ok(&self.keys[self.keys.len() - 1]);
+        };
+        let own = &mut self.keys[place];
+        let same = own.key.reveal().as_str() == key.reveal().as_str();
+        if !same || own.retired.take().is_none() {
+            return Err(KeyFileError::Taken(key.id()));
         }
-        self.keys.push(StoredKey { key, created: now, scopes, retired: None });
-        Ok(&self.keys[self.keys.len() - 1])
+        if !scopes.is_empty() {
+            own.scopes = scopes;
+        }
+        Ok(own)
     }
 
     /// Retires a key: it neither signs nor opens links from then on.
@@ -132,11 +146,11 @@ impl KeyFile {
     /// # Errors
     ///
     /// When there is none of this id.
-    pub fn retire(&mut self, id: KeyId, now: Time) -> Result<(), KeyFileError> {
-        self.find(id)?;
+    pub fn retire(&mut self, id: KeyId, now: Time) -> Result<&StoredKey, KeyFileError> {
         let own = self.keys.iter_mut().find(|stored| stored.key.id() == id);
-        own.map(|stored| stored.retired.get_or_insert(now)).ok_or(KeyFileError::Unknown(id))?;
-        Ok(())
+        let own = own.ok_or(KeyFileError::Unknown(id))?;
+        own.retired.get_or_insert(now);
+        Ok(own)
     }
 
     /// The keys that sign and open links.

@@ -61,6 +61,13 @@ impl Standing {
             .min_by_key(|suppression| (suppression.reason, Reverse(suppression.scope.depth())))
     }
 
+    /// The recipient's own opt-out that covers `list` at `at`, the narrowest of several.
+    pub fn unsubscribed_from(&self, list: &ListId, at: Time) -> Option<&Suppression> {
+        self.active(at)
+            .filter(|own| own.reason == Reason::Unsubscribe && self.applies(own, list))
+            .max_by_key(|own| own.scope.depth())
+    }
+
     /// What is active at `at` and includes all of `scope`.
     pub fn covering(&self, scope: &Scope, at: Time) -> impl Iterator<Item = &Suppression> {
         self.active(at).filter(|suppression| suppression.scope.includes(scope))
@@ -81,8 +88,11 @@ impl Standing {
         self.suppressions.binary_search_by(|own| own.order().cmp(&(scope, reason)))
     }
 
-    /// Begins or extends; `false` when as much stands already.
-    fn hold(&mut self, new: Suppression) -> bool {
+    /// Begins or extends; `false` when as much stands already, or the end is past at `at`.
+    fn hold(&mut self, new: Suppression, at: Time) -> bool {
+        if !new.is_active(at) {
+            return false;
+        }
         match self.find(&new.scope, new.reason) {
             Err(place) => {
                 self.suppressions.insert(place, new);
@@ -378,7 +388,8 @@ pub struct Decision {
 /// | `OptIn` L | refused, nothing changes | they end | L becomes an exception beneath it | nothing |
 /// | `Forget` | nothing: suppressions outlive the address | nothing | nothing | nothing |
 ///
-/// What is past its end stands no more, and is dropped at the recipient's next act. An exception
+/// Whatever ends no later than it is recorded changes nothing. What is past its end stands no
+/// more, and is dropped at the recipient's next act. An exception
 /// lives as long as something wider that it is an exception from.
 ///
 /// `at` is when it is recorded and `event` the number it would get; `since` is
@@ -397,13 +408,14 @@ pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64)
     let changed = match act {
         Act::OptOut { scope } => {
             let covered = after.cover_again(scope);
-            after.hold(held(scope, Reason::Unsubscribe, None)) || covered
+            after.hold(held(scope, Reason::Unsubscribe, None), at) || covered
         }
         Act::Pause { scope, until } => {
-            let covered = after.cover_again(scope);
-            after.hold(held(scope, Reason::Pause, Some(*until))) || covered
+            let pause = held(scope, Reason::Pause, Some(*until));
+            let covered = pause.is_active(at) && after.cover_again(scope);
+            after.hold(pause, at) || covered
         }
-        Act::Suppress { scope, reason, until } => after.hold(held(scope, *reason, *until)),
+        Act::Suppress { scope, reason, until } => after.hold(held(scope, *reason, *until), at),
         Act::Release { scope, reason } => after.end(scope, *reason),
         Act::OptIn { list } => {
             refused = after
@@ -609,6 +621,16 @@ mod tests {
         assert_eq!(stands(&standing, "a", NOW + 5_000), None);
         let later = decide(&standing, &opt_in("a"), time(NOW + 5_000), time(NOW + 5_000), 2);
         assert!(!later.changed && later.standing == Standing::default());
+    }
+
+    #[test]
+    fn what_ends_before_it_is_recorded_changes_nothing() {
+        for reason in [Reason::Pause, Reason::Manual] {
+            let acts = [opt_out("*"), opt_in("a"), suppress("a", reason, Some(NOW + 2_000))];
+            let (standing, changes) = run(&acts);
+            assert_eq!(changes, [true, true, false]);
+            assert_eq!(standing.exceptions(), [list("a")]);
+        }
     }
 
     #[test]

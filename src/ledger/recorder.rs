@@ -1,8 +1,8 @@
 //! Gathers the acts of many tasks into few transactions (group commit): a thread of its own takes
 //! all that waits, records it in one transaction, and only then answers each.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +25,8 @@ pub struct RecorderCounts {
     pub acts: AtomicU64,
     /// Transactions that failed.
     pub failures: AtomicU64,
+    /// Acts that met damage in the store, each alone in its transaction.
+    pub damaged: AtomicU64,
     /// Whether the last transaction failed.
     failing: AtomicBool,
 }
@@ -32,15 +34,20 @@ pub struct RecorderCounts {
 /// The way by which tasks record acts.
 #[derive(Debug)]
 pub struct Recorder {
-    queue: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<Message>,
     counts: Arc<RecorderCounts>,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Waiting {
-    command: Command,
-    reply: oneshot::Sender<Result<Outcome, Arc<StoreError>>>,
+#[derive(Debug)]
+enum Message {
+    Record(Box<Command>, Reply),
+    /// Record what was queued before, and end.
+    Finish,
 }
+
+type Recorded = Result<Outcome, Arc<StoreError>>;
+type Reply = oneshot::Sender<Recorded>;
 
 impl Recorder {
     /// Starts the thread that writes to `store`. `clock` gives the time of each transaction.
@@ -52,13 +59,13 @@ impl Recorder {
         store: Arc<dyn Store>,
         clock: impl Fn() -> Time + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (queue, messages) = mpsc::channel(QUEUE);
         let counts = Arc::new(RecorderCounts::default());
-        let own = Arc::clone(&counts);
+        let writer = Writer { store, counts: Arc::clone(&counts), clock };
         let thread = std::thread::Builder::new()
             .name("recorder".into())
-            .spawn(move || write_until_closed(&*store, waiting, &own, clock))?;
-        Ok(Self { queue, counts, thread })
+            .spawn(move || writer.run(messages))?;
+        Ok(Self { queue, counts, thread: Mutex::new(Some(thread)) })
     }
 
     /// Records one act; returns when it is durable. Whoever stops waiting does not stop it from
@@ -68,9 +75,9 @@ impl Recorder {
     ///
     /// [`StoreError::Overloaded`] when too many acts wait, else what the store says of the
     /// transaction that this act was in.
-    pub async fn record(&self, command: Command) -> Result<Outcome, Arc<StoreError>> {
+    pub async fn record(&self, command: Command) -> Recorded {
         let (reply, answer) = oneshot::channel();
-        let queued = self.queue.try_send(Waiting { command, reply });
+        let queued = self.queue.try_send(Message::Record(Box::new(command), reply));
         queued.map_err(|_| StoreError::Overloaded)?;
         answer.await.unwrap_or_else(|_| Err(Arc::new(StoreError::Overloaded)))
     }
@@ -90,40 +97,76 @@ impl Recorder {
         self.counts.failing.store(false, Ordering::Relaxed);
     }
 
-    /// Records what still waits, and ends.
-    pub fn finish(self) {
-        drop(self.queue);
-        if self.thread.join().is_err() {
+    /// Records what still waits, and ends; blocks until that is done. Later acts are refused.
+    pub fn finish(&self) {
+        // Nobody takes the message when the thread has ended already.
+        let _ = self.queue.blocking_send(Message::Finish);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that writes to the store had failed");
         }
     }
 }
 
-fn write_until_closed(
-    store: &dyn Store,
-    mut queue: mpsc::Receiver<Waiting>,
-    counts: &RecorderCounts,
-    clock: impl Fn() -> Time,
-) {
-    let mut waiting = Vec::with_capacity(BATCH);
-    while queue.blocking_recv_many(&mut waiting, BATCH) > 0 {
-        let (commands, replies): (Vec<_>, Vec<_>) =
-            waiting.drain(..).map(|one| (one.command, one.reply)).unzip();
-        let recorded = store.record(&commands, clock());
-        counts.failing.store(recorded.is_err(), Ordering::Relaxed);
-        match recorded {
-            Ok(outcomes) => {
-                counts.commits.fetch_add(1, Ordering::Relaxed);
-                counts.acts.fetch_add(commands.len() as u64, Ordering::Relaxed);
-                // A task that has stopped waiting needs no answer.
-                replies.into_iter().zip(outcomes).for_each(|(to, one)| drop(to.send(Ok(one))));
+/// What the thread works with.
+struct Writer<C> {
+    store: Arc<dyn Store>,
+    counts: Arc<RecorderCounts>,
+    clock: C,
+}
+
+impl<C: Fn() -> Time> Writer<C> {
+    fn run(self, mut queue: mpsc::Receiver<Message>) {
+        let mut messages = Vec::with_capacity(BATCH);
+        while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
+            let (mut commands, mut replies) = (Vec::new(), Vec::new());
+            for message in messages.drain(..) {
+                match message {
+                    Message::Record(command, reply) => {
+                        commands.push(*command);
+                        replies.push(reply);
+                    }
+                    // What is queued already is still received after this.
+                    Message::Finish => queue.close(),
+                }
+            }
+            // A task that has stopped waiting needs no answer.
+            let answers = replies.into_iter().zip(self.record(&commands));
+            answers.for_each(|(reply, recorded)| drop(reply.send(recorded)));
+        }
+    }
+
+    /// One transaction for all, or, when one of them meets damage, one for each: the others must
+    /// not suffer for it.
+    fn record(&self, commands: &[Command]) -> Vec<Recorded> {
+        if commands.is_empty() {
+            return Vec::new();
+        }
+        match self.transact(commands) {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(StoreError::Damaged { .. }) if commands.len() > 1 => {
+                commands.chunks(1).flat_map(|one| self.record(one)).collect()
             }
             Err(error) => {
-                counts.failures.fetch_add(1, Ordering::Relaxed);
+                if matches!(error, StoreError::Damaged { .. }) {
+                    self.counts.damaged.fetch_add(1, Ordering::Relaxed);
+                }
                 let error = Arc::new(error);
                 tracing::error!(%error, acts = commands.len(), "acts could not be recorded");
-                replies.into_iter().for_each(|to| drop(to.send(Err(Arc::clone(&error)))));
+                commands.iter().map(|_| Err(Arc::clone(&error))).collect()
             }
         }
+    }
+
+    fn transact(&self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
+        let recorded = self.store.record(commands, (self.clock)());
+        self.counts.failing.store(recorded.is_err(), Ordering::Relaxed);
+        let (kind, acts) = match recorded {
+            Ok(_) => (&self.counts.commits, commands.len()),
+            Err(_) => (&self.counts.failures, 0),
+        };
+        kind.fetch_add(1, Ordering::Relaxed);
+        self.counts.acts.fetch_add(acts as u64, Ordering::Relaxed);
+        recorded
     }
 }

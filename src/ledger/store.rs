@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::api_key::ApiKey;
 use super::event::{Event, Source};
 use super::policy::{Act, Standing, Suppression};
-use super::recipient::{Recipient, RecipientId};
+use super::recipient::{Recipient, RecipientError, RecipientId};
 use super::time::Time;
 use crate::link::{KeyId, Scope};
 
@@ -68,6 +68,22 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the store cannot be read.
     fn holding(&self, recipient: &Recipient) -> Result<Option<Holding>, StoreError>;
 
+    /// The recipient that somebody asks about: what is written as [`Recipient::parse`] asks, or
+    /// anything else that a link brought, once it is on record ([`Recipient::of_link`]).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read. What is wrong with the text is in the result.
+    fn find(&self, text: &str) -> Result<Result<Recipient, RecipientError>, StoreError> {
+        match Recipient::parse(text) {
+            Ok(recipient) => Ok(Ok(recipient)),
+            Err(error) => {
+                let recipient = Recipient::of_link(text);
+                Ok(self.holding(&recipient)?.map(|_| recipient).ok_or(error))
+            }
+        }
+    }
+
     /// Up to `limit` entries, next to each other in the history.
     ///
     /// # Errors
@@ -101,7 +117,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the store cannot be read.
     fn knows(&self, scope: &Scope) -> Result<bool, StoreError>;
 
-    /// Where the history ends and which [`Store::api_keys`] and signing keys are current.
+    /// Where the history ends, and whether the [`Store::api_keys`] changed.
     /// Cheap, so that it can be asked every few milliseconds.
     ///
     /// # Errors
@@ -132,21 +148,21 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the store cannot be read.
     fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError>;
 
-    /// Adds an API key, or replaces the one of the same id.
+    /// Adds an API key.
+    ///
+    /// # Errors
+    ///
+    /// When its id is taken, or it could not be made durable.
+    fn add_api_key(&self, key: &ApiKey) -> Result<(), StoreError>;
+
+    /// Revokes the API key `id`, if it is not yet; `None` when there is none.
     ///
     /// # Errors
     ///
     /// When it could not be made durable.
-    fn put_api_key(&self, key: &ApiKey) -> Result<(), StoreError>;
+    fn revoke_api_key(&self, id: &str, now: Time) -> Result<Option<ApiKey>, StoreError>;
 
-    /// Tells the other processes that the signing keys changed.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be made durable.
-    fn announce_keys(&self) -> Result<(), StoreError>;
-
-    /// When an act last came by each signing key, exact to a minute.
+    /// When a POST last came by a link of each signing key, exact to a minute.
     ///
     /// # Errors
     ///
@@ -262,6 +278,8 @@ pub struct Holding {
     pub address: Option<String>,
     /// What stands, what is past its end included.
     pub standing: Standing,
+    /// Repeats that were counted and that no event carries yet.
+    pub repeats: u64,
 }
 
 /// An event and what is known of it beyond the history.
@@ -289,8 +307,8 @@ pub enum Page {
 pub struct Look {
     /// The number of the last event, 0 when there is none.
     pub last_event: u64,
-    /// Grows whenever API keys or signing keys change.
-    pub keys_generation: u64,
+    /// Grows whenever API keys change.
+    pub api_keys_generation: u64,
 }
 
 /// What [`Store::verify`] found.
@@ -300,7 +318,7 @@ pub struct Verification {
     pub events: u64,
     /// How many recipients are known.
     pub recipients: u64,
-    /// What is wrong, the earliest event first; at most [`Verification::MAX_FAULTS`].
+    /// What is wrong, in the order in which it was found; at most [`Verification::MAX_FAULTS`].
     pub faults: Vec<String>,
 }
 
@@ -315,6 +333,8 @@ impl Verification {
 pub enum StoreError {
     /// There is no store in this directory.
     Missing(PathBuf),
+    /// The database is gone, while the files that belong to it are there.
+    Lost(PathBuf),
     /// The file is no store of this program.
     Foreign(PathBuf),
     /// The file was written by a newer program.
@@ -358,8 +378,10 @@ pub enum StoreError {
         /// What it said.
         detail: String,
     },
-    /// The queue to the store is full, or its thread has ended.
+    /// Too much is asked of the store at once, or it took too long.
     Overloaded,
+    /// Our own fault: what failed. The log has more.
+    Failed(&'static str),
 }
 
 impl fmt::Display for StoreError {
@@ -369,6 +391,12 @@ impl fmt::Display for StoreError {
                 f,
                 "there is no store in {}: name its directory with --data DIR or OPTOUT_DATA, or \
                  make one with `optout serve` or `optout key new`",
+                path.display()
+            ),
+            Self::Lost(path) => write!(
+                f,
+                "{} is missing, while the keys that belong to it are there: restore a backup, or \
+                 name another directory with --data",
                 path.display()
             ),
             Self::Foreign(path) => write!(
@@ -407,6 +435,7 @@ impl fmt::Display for StoreError {
                 path.display()
             ),
             Self::Io { path, detail } => write!(f, "{}: {detail}", path.display()),
+            Self::Failed(what) => write!(f, "{what} failed: please report this"),
             Self::Overloaded => f.write_str("the store is busy: try again later"),
         }
     }

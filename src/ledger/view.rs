@@ -23,7 +23,7 @@ pub struct SuppressionView {
     pub until: Option<Time>,
     /// The campaign that it came from, where known.
     pub campaign: Option<String>,
-    /// The event that made it; `null` where the asker may not know.
+    /// The event that made it or last extended it; `null` where the asker may not know.
     pub event: Option<u64>,
 }
 

@@ -22,6 +22,8 @@ const MAX_RECIPIENT: usize = 320;
 
 /// issued, two lengths, and the longest list, campaign and recipient.
 pub(super) const MAX_PLAINTEXT: usize = 4 + 2 + ListId::MAX_LEN + MAX_CAMPAIGN + MAX_RECIPIENT;
+/// A list and a recipient of one octet each.
+const MIN_TOKEN: usize = HEADER_LEN + TAG_LEN + 8;
 const MAX_TOKEN: usize = HEADER_LEN + TAG_LEN + MAX_PLAINTEXT;
 /// The decoder asks for room in whole groups of three bytes.
 const DECODE_BUFFER: usize = MAX_TOKEN.next_multiple_of(3);
@@ -163,7 +165,7 @@ impl std::error::Error for LinkError {}
 pub struct Token(String);
 
 impl Token {
-    /// Unpadded base64url, between 31 and 1,143 characters.
+    /// Unpadded base64url, between 39 and 1,143 characters.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -180,7 +182,15 @@ impl Token {
         if text.len() > (MAX_TOKEN * 8).div_ceil(5) {
             return None;
         }
-        base32::decode(text).map(|bytes| Self(URL_SAFE_NO_PAD.encode(bytes)))
+        let bytes = base32::decode(text).filter(|bytes| bytes.len() >= MIN_TOKEN)?;
+        Some(Self(URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// The token in a mailto form's address, `unsubscribe+BASE32@HOST`: what stands after the
+    /// first plus sign of the local part. `None` when there is none.
+    pub fn from_mailto_address(address: &str) -> Option<Self> {
+        let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
+        Self::from_base32(local.split_once('+')?.1)
     }
 }
 

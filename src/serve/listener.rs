@@ -45,9 +45,10 @@ pub(super) async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
 const MAX_HEADER: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
 
-/// When the service ends, a connection without a request has this long to end by itself. Without
-/// it a header that never comes would hold the end up until its own limit.
-const IDLE_END: Duration = Duration::from_millis(500);
+/// When the service ends, a connection without a request has this long to take the rest of its
+/// last answer and to end by itself. Without a limit, a header that never comes would hold the end
+/// up until its own.
+const IDLE_END: Duration = Duration::from_secs(2);
 
 /// Accepting failed for want of something that comes back, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -117,7 +118,8 @@ async fn hold(connection: impl Future<Output = ()>, place: OwnedSemaphorePermit)
 fn refuse(stream: &TcpStream) {
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nConnection: close\r\n\
-         Content-Length: 0\r\n\r\n",
+         Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\nX-Robots-Tag: noindex\r\n\
+         X-Content-Type-Options: nosniff\r\nContent-Length: 0\r\n\r\n",
         retry_after_seconds()
     );
     // A client that cannot take these few octets at once finds the connection closed instead.

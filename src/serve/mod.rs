@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use api::headers::MintedView;
-pub use shared::{Limits, ListenerSettings, Settings, SharedKeys};
+pub use shared::{Limits, ListenerSettings, Settings};
 pub use sockets::{BindError, Sockets};
 
 use crate::ledger::{DataDir, Recorder, Store, Time};
@@ -71,11 +71,7 @@ pub async fn run(
         phase.send_replace(Phase::Closing);
     };
     let ((), public, api) = tokio::join!(conduct, public, api);
-    // Tasks that outlived the drain time still hold the state; what they asked is in the queue.
-    match Arc::try_unwrap(shared) {
-        Ok(shared) => tokio::task::spawn_blocking(move || shared.finish()).await?,
-        Err(_) => tracing::warn!("some requests did not end in time and were abandoned"),
-    }
+    tokio::task::spawn_blocking(move || shared.finish()).await?;
     tracing::info!("stopped");
     public.and(api)
 }

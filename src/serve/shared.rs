@@ -3,14 +3,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::listener::Phase;
 use super::metrics::Metrics;
@@ -22,6 +22,22 @@ use crate::link::{BaseUrl, Keyring, MailtoHost};
 /// How often the store is asked whether another process wrote. Short enough for what one process
 /// appends to be acted on by another within 10 ms; the question costs about a microsecond.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Reads of the store at once; each may need a thread and a connection.
+const READS: usize = 32;
+
+/// Large request bodies at once, 8 MiB each at most.
+const LARGE_BODIES: usize = 16;
+
+/// How the service is, as a probe is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Good,
+    /// Opt-outs are accepted, but something is wrong: the log says what.
+    Degraded,
+    /// Opt-outs are not accepted.
+    Failing,
+}
 
 /// What the service is told when it starts.
 #[derive(Debug, Clone)]
@@ -69,7 +85,7 @@ pub struct Limits {
 
 /// The keys at hand, replaced whole when another process changes them.
 #[derive(Debug)]
-pub struct SharedKeys {
+struct SharedKeys {
     signing: RwLock<Arc<Keyring>>,
     api: RwLock<Arc<Vec<ApiKey>>>,
 }
@@ -101,7 +117,11 @@ pub(super) struct Shared {
     pub(super) phases: watch::Receiver<Phase>,
     recorder: Recorder,
     keys: Arc<SharedKeys>,
-    watcher: JoinHandle<()>,
+    /// Whether the watcher cannot look.
+    blind: Arc<AtomicBool>,
+    reads: Semaphore,
+    large_bodies: Semaphore,
+    watcher: Mutex<Option<JoinHandle<()>>>,
     refusals: LogLimit,
     probe: Mutex<Option<Instant>>,
 }
@@ -115,6 +135,8 @@ impl Shared {
         phases: watch::Receiver<Phase>,
     ) -> io::Result<Self> {
         let seen = store.look().map_err(io::Error::other)?;
+        let key_file = KeyFile::stamp(&dir);
+        let blind = Arc::new(AtomicBool::new(false));
         let keys = Arc::new(SharedKeys::read(&*store, &dir).map_err(io::Error::other)?);
         let (last, last_event) = watch::channel(seen.last_event);
         let watcher = Watcher {
@@ -122,8 +144,10 @@ impl Shared {
             dir,
             keys: Arc::clone(&keys),
             seen,
+            key_file,
             last,
             phases: phases.clone(),
+            blind: Arc::clone(&blind),
         };
         let watcher = std::thread::Builder::new().name("watcher".into()).spawn(|| watcher.run())?;
         Ok(Self {
@@ -134,7 +158,10 @@ impl Shared {
             phases,
             recorder,
             keys,
-            watcher,
+            blind,
+            reads: Semaphore::new(READS),
+            large_bodies: Semaphore::new(LARGE_BODIES),
+            watcher: Mutex::new(Some(watcher)),
             refusals: LogLimit::default(),
             probe: Mutex::default(),
         })
@@ -168,21 +195,42 @@ impl Shared {
         &self,
         work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || work(&*store)).await;
-        done.unwrap_or(Err(StoreError::Overloaded))
+        let limit = self.settings.api.limits.record;
+        let place = tokio::time::timeout(limit, self.reads.acquire()).await;
+        let (Ok(Ok(_place)), store) = (place, Arc::clone(&self.store)) else {
+            return Err(StoreError::Overloaded);
+        };
+        let done = tokio::time::timeout(limit, tokio::task::spawn_blocking(move || work(&*store)));
+        match done.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreError::Failed("a read of the store")),
+            Err(_) => Err(StoreError::Overloaded),
+        }
     }
 
-    /// Whether opt-outs are accepted. After a failure the store is tried, once a second at most,
+    /// A place for reading a large body, of which there are few at once.
+    pub(super) async fn place_for_large_body(&self) -> Option<SemaphorePermit<'_>> {
+        let limit = self.settings.api.limits.body;
+        tokio::time::timeout(limit, self.large_bodies.acquire()).await.ok()?.ok()
+    }
+
+    /// Whether opt-outs are accepted, and all is well. After a failure the store is tried, once a second at most,
     /// so that a service nobody sends to any more notices that it works again.
-    pub(super) async fn accepts(&self) -> bool {
+    pub(super) async fn health(&self) -> Health {
         if self.recorder.is_failing() && self.may_probe() {
             let probed = self.read(|store| store.probe()).await;
             if probed.is_ok() {
                 self.recorder.has_recovered();
             }
         }
-        !self.recorder.is_failing() && self.read(|store| store.look()).await.is_ok()
+        if self.recorder.is_failing() || self.read(|store| store.look()).await.is_err() {
+            return Health::Failing;
+        }
+        let damaged = self.recorder.counts().damaged.load(Ordering::Relaxed) > 0;
+        match damaged || self.blind.load(Ordering::Relaxed) {
+            true => Health::Degraded,
+            false => Health::Good,
+        }
     }
 
     fn may_probe(&self) -> bool {
@@ -227,9 +275,10 @@ impl Shared {
     }
 
     /// Records what still waits, and ends both threads.
-    pub(super) fn finish(self) {
+    pub(super) fn finish(&self) {
         self.recorder.finish();
-        if self.watcher.join().is_err() {
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if watcher.is_some_and(|watcher| watcher.join().is_err()) {
             tracing::error!("the thread that watches the store had failed");
         }
     }
@@ -241,19 +290,21 @@ struct Watcher {
     dir: DataDir,
     keys: Arc<SharedKeys>,
     seen: Look,
+    key_file: Option<(u64, i64, i64)>,
     last: watch::Sender<u64>,
     phases: watch::Receiver<Phase>,
+    /// Whether the last look failed.
+    blind: Arc<AtomicBool>,
 }
 
 impl Watcher {
     fn run(mut self) {
-        let mut failing = false;
         while *self.phases.borrow() < Phase::Closing {
             let looked = self.look();
-            if let (Err(error), false) = (&looked, failing) {
-                tracing::error!(%error, "the store cannot be looked at");
+            let failed_before = self.blind.swap(looked.is_err(), Ordering::Relaxed);
+            if let (Err(error), false) = (&looked, failed_before) {
+                tracing::error!(%error, "the store or its keys cannot be looked at");
             }
-            failing = looked.is_err();
             std::thread::sleep(LOOK_EVERY);
         }
     }
@@ -264,10 +315,12 @@ impl Watcher {
             self.last.send_replace(look.last_event);
         }
         self.seen.last_event = look.last_event;
-        if look.keys_generation != self.seen.keys_generation {
+        let key_file = KeyFile::stamp(&self.dir);
+        let generation = look.api_keys_generation;
+        if generation != self.seen.api_keys_generation || key_file != self.key_file {
             self.keys.reload(&*self.store, &self.dir)?;
             tracing::info!("keys were changed and read again");
-            self.seen.keys_generation = look.keys_generation;
+            (self.seen.api_keys_generation, self.key_file) = (generation, key_file);
         }
         Ok(())
     }

@@ -63,7 +63,7 @@ fn a_body_over_16_kib_is_413_and_nothing_else_breaks() {
 }
 
 #[test]
-fn floods_slow_senders_and_half_closed_connections_are_bounded_and_the_rest_is_served() {
+fn floods_slow_senders_and_half_sent_requests_are_bounded_and_the_rest_is_served() {
     let place = Place::with_store().set("limits.header_seconds=1").set("limits.body_seconds=1");
     let service = place.serve();
     let path = place.link(LIST, "a@example.org", "");
@@ -133,6 +133,7 @@ fn the_api_answers_400_with_the_field() {
         ("GET", "/v1/events?limit=1001", "", "limit"),
         ("GET", "/v1/events?wait=61", "", "wait"),
         ("GET", "/v1/events?after=-1", "", "after"),
+        ("GET", "/v1/events?after=99999999999999999999", "", "after"),
         ("POST", "/v1/check", r#"{"list":"news","recipients":[1]}"#, "recipients[0]"),
         ("POST", "/v1/check", r#"{"list":"N","recipients":[]}"#, "list"),
         (

@@ -398,3 +398,126 @@ fn control_characters_from_outside_do_not_reach_the_terminal() {
     assert_eq!(place.history()[0]["recipient"], "\u{1b}]0;evil\u{7}");
     place.verify();
 }
+
+/// Links may have been made for what is no valid address; who opted out by one can be found.
+#[test]
+fn a_recipient_that_only_a_link_could_bring_can_be_checked_shown_and_forgotten() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let id = place.json(&["key", "list"])[0]["key"].as_str().expect("an id").to_owned();
+    let key: optout::link::SigningKey = place.done(&["key", "show", &id]).parse().expect("a key");
+    let odd = "Max@my_host.example";
+    let link = optout::link::Link::new(1, LIST.parse().expect("a list"), "", odd).expect("a link");
+    assert_eq!(
+        place.run(&["check", "--list", LIST, odd]).status.code(),
+        Some(2),
+        "not on record yet"
+    );
+    assert_eq!(service.click(&format!("/u/{}", link.seal(&key))).status, 200);
+    assert_eq!(place.check(LIST, "max@my_host.example"), 1);
+    let query = format!("/v1/check?list={LIST}&recipient={odd}");
+    assert_eq!(service.api("GET", &query, &[], "").json()["suppressed"], true);
+    let body = format!(r#"{{"list":"{LIST}","recipients":["{odd}","x@other_host.example"]}}"#);
+    let many = service.api("POST", "/v1/check", &[], &body).json();
+    assert_eq!((&many["checked"], many["errors"].as_array().map(Vec::len)), (&1.into(), Some(1)));
+    assert_eq!(place.json(&["show", odd])[0]["address"], odd);
+    assert_eq!(place.json(&["history", odd]).len(), 1);
+    place.done(&["forget", odd]);
+    assert!(place.json(&["show", odd])[0]["address"].is_null());
+    place.verify();
+}
+
+#[test]
+fn a_plus_sign_in_a_query_is_one() {
+    let place = Place::with_store();
+    let service = place.serve();
+    place.done(&["suppress", "alice+news@example.org", "--list", LIST]);
+    for written in ["alice+news@example.org", "alice%2Bnews%40example.org"] {
+        let query = format!("/v1/check?list={LIST}&recipient={written}");
+        assert_eq!(service.api("GET", &query, &[], "").json()["suppressed"], true, "{written}");
+    }
+}
+
+#[test]
+fn what_is_not_utf_8_is_no_recipient_and_a_byte_order_mark_is_none_of_it() {
+    let place = Place::with_store();
+    let input = b"\xef\xbb\xbffirst@example.org\nj\xf6rg@example.org\nlast@example.org\n";
+    let output = place.run_with_input(&["suppress", "-", "--list", LIST], input);
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("line 2"));
+    assert_eq!(
+        (place.check(LIST, "first@example.org"), place.check(LIST, "last@example.org")),
+        (1, 1)
+    );
+    assert_eq!(place.history().len(), 2);
+    let beside = place.run(&["check", "--list", LIST, "a@example.org", "-"]);
+    assert!(beside.status.code() == Some(2) && text(&beside.stderr).contains("stands alone"));
+}
+
+/// A reader that has seen enough stops nothing; a disk that is full is a failure.
+#[test]
+fn what_cannot_be_printed_is_told_and_what_was_asked_is_done() {
+    let place = Place::with_store();
+    let many: String = (0..5000).map(|n| format!("r{n}@example.org\n")).collect();
+    std::fs::write(place.path().join("many"), many).expect("written");
+    let script = r#""$0" "$@" <many | head -n 1 >/dev/null; exit "${PIPESTATUS[0]}""#;
+    let run = |arguments: &[&str]| {
+        let command = place.command(arguments);
+        let mut shell = std::process::Command::new("bash");
+        shell
+            .current_dir(place.path())
+            .args(["-c", script])
+            .arg(command.get_program())
+            .args(command.get_args());
+        shell.status().expect("bash runs").code()
+    };
+    assert_eq!(run(&["suppress", "-", "--list", LIST, "--json"]), Some(0));
+    assert_eq!(place.history().len(), 5000, "all of it was done");
+    assert_eq!(run(&["check", "--list", LIST, "-", "--json"]), Some(1), "the answer is still no");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+    let output = place.command(&["history"]).stdout(full).output().expect("it runs");
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("standard output"));
+}
+
+#[test]
+fn a_retired_key_comes_back_bound_as_it_was() {
+    let place = Place::new();
+    let id = place.json(&["key", "new", "--list", "news.example.com"])[0]["key"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let newer = place.json(&["key", "new"])[0]["key"].as_str().expect("an id").to_owned();
+    let secret = place.done(&["key", "show", &id]);
+    place.done(&["key", "retire", &id]);
+    assert_eq!(place.run_with_input(&["key", "add"], secret.as_bytes()).status.code(), Some(0));
+    let keys = place.json(&["key", "list"]);
+    assert_eq!((&keys[0]["key"], &keys[0]["lists"][0]), (&id.into(), &"news.example.com".into()));
+    assert!(keys[0]["retired"].is_null() && keys[1]["key"] == newer.as_str());
+}
+
+#[test]
+fn settings_count_before_and_after_the_command_in_either_form() {
+    let place = Place::with_store();
+    let first = [
+        "--set=public.base_url=https://one.example",
+        "headers",
+        "--list",
+        LIST,
+        "--recipient",
+        "a@example.org",
+    ];
+    let after = ["--set", "public.mailto_host=two.example"];
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_optout"));
+    command.arg("--data").arg(place.data()).args(first).args(after);
+    let lines = text(&command.output().expect("it runs").stdout);
+    assert!(lines.contains("https://one.example/u/") && lines.contains("@two.example>"), "{lines}");
+}
+
+#[test]
+fn a_csv_of_few_among_many_has_its_header() {
+    let place = Place::with_store();
+    place.done(&["suppress", "rare@example.org", "--list", "rare.example"]);
+    let many: String = (0..1500).map(|n| format!("r{n}@example.org\n")).collect();
+    place.run_with_input(&["suppress", "-", "--list", LIST], many.as_bytes());
+    let csv = place.done(&["history", "--csv", "--list", "rare.example"]);
+    assert!(csv.starts_with("event,at,") && csv.lines().count() == 2, "{csv}");
+}

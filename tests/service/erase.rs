@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::common::{LIST, Place, text};
 
 /// Files of the directory in which `needle` stands, in any case.
-fn found_in(directory: &Path, needle: &str) -> Vec<String> {
+pub fn found_in(directory: &Path, needle: &str) -> Vec<String> {
     let output =
         std::process::Command::new("grep").args(["-rila", "-F", needle]).arg(directory).output();
     text(&output.expect("grep runs").stdout).lines().map(str::to_owned).collect()

@@ -108,6 +108,15 @@ fn verify_finds_each_kind_of_change() {
         ("DELETE FROM recipient WHERE id = (SELECT min(id) FROM recipient)", "chains"),
         ("UPDATE event SET prior = NULL WHERE number = 4", "does not follow"),
         ("UPDATE event SET prior = 1 WHERE number = 2", "somebody else"),
+        ("DELETE FROM personal WHERE event = 4", "its text is missing"),
+        ("DELETE FROM personal WHERE event = 1", "its address"),
+        (
+            "INSERT INTO personal VALUES (0, cast('x@example.org' AS BLOB), NULL)",
+            "belong to events",
+        ),
+        ("UPDATE recipient SET address = NULL", "brought the address"),
+        ("DELETE FROM scope", "is not among the known ones"),
+        ("INSERT INTO repeats VALUES (zeroblob(16), 'x', 1)", "unknown recipients"),
     ];
     for (change, names) in changes {
         let place = Place::with_store();
@@ -129,7 +138,6 @@ fn verify_finds_each_kind_of_change() {
     }
 }
 
-/// The clock set back: `at` never runs backwards. Seen through the history of two services.
 #[test]
 fn requests_on_one_connection_and_many_at_once_are_all_recorded() {
     let place = Place::with_store();
@@ -157,4 +165,68 @@ fn requests_on_one_connection_and_many_at_once_are_all_recorded() {
     assert!(times.is_sorted_by(|a, b| a >= b), "newest first, never backwards");
     service.stop();
     place.verify();
+}
+
+/// A store whose database was lost must not come back empty, as if nobody had ever left.
+#[test]
+fn a_database_that_was_lost_or_emptied_is_not_made_anew() {
+    for lose in
+        [(|path| fs::remove_file(path)) as fn(std::path::PathBuf) -> std::io::Result<()>, |path| {
+            fs::write(path, "")
+        }]
+    {
+        let place = Place::with_store();
+        place.done(&["suppress", "a@example.org", "--list", LIST]);
+        lose(place.data().join("optout.db")).expect("lost");
+        for arguments in
+            [&["check", "--list", LIST, "a@example.org"][..], &["serve"], &["key", "new"]]
+        {
+            let output = place.run(arguments);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        }
+    }
+}
+
+/// One recipient's damaged row fails that recipient's clicks, and nobody else's.
+#[test]
+fn damage_to_one_recipient_does_not_fail_the_others() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let recipients: Vec<_> = (0..300).map(|n| format!("r{n}@example.org")).collect();
+    let paths = place.links(LIST, &recipients);
+    let victim = place.link(LIST, "victim@example.org", "");
+    assert_eq!(service.click(&victim).status, 200);
+    sqlite(&place).execute("UPDATE recipient SET standing = x'ff'", []).expect("damaged");
+    std::thread::scope(|scope| {
+        for part in paths.chunks(75) {
+            let service = &service;
+            scope.spawn(move || {
+                part.iter().for_each(|path| assert_eq!(service.click(path).status, 200))
+            });
+        }
+        (0..50).for_each(|_| assert_eq!(service.click(&victim).status, 503));
+    });
+    assert_eq!(service.public("GET", "/healthz", &[], b"").body.trim(), "degraded");
+    let output = place.run(&["verify"]);
+    assert!(output.status.code() == Some(1) && text(&output.stdout).contains("cannot be read"));
+}
+
+#[test]
+fn verify_names_a_damaged_page_and_exits_1() {
+    use std::os::unix::fs::FileExt as _;
+    let place = Place::with_store();
+    let many: String = (0..3000).map(|n| format!("r{n}@example.org\n")).collect();
+    place.run_with_input(&["suppress", "-", "--list", LIST], many.as_bytes());
+    place.verify();
+    let file =
+        fs::OpenOptions::new().write(true).open(place.data().join("optout.db")).expect("open");
+    let pages = file.metadata().expect("its size").len() / 4096;
+    file.write_all_at(&[0xff; 4096], pages / 2 * 4096).expect("written");
+    let output = place.run(&["verify"]);
+    let said = text(&output.stdout);
+    assert!(
+        output.status.code() == Some(1) && said.contains("NOT INTACT"),
+        "{said}{}",
+        text(&output.stderr)
+    );
 }

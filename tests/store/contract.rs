@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use optout::ledger::{
-    Act, Command, DataDir, ForgetRequest, Note, Page, Reason, Recipient, Source, SqliteStore,
-    Store, Time,
+    Act, ApiKey, Command, DataDir, ForgetRequest, Note, Page, Reason, Recipient, Role, Source,
+    SqliteStore, Store, Time,
 };
 use optout::link::{KeyId, Scope};
 use tempfile::TempDir;
@@ -220,9 +220,17 @@ fn looks_tell_what_others_wrote(subject: &impl Subject) {
     assert_eq!(before.last_event, 0);
     other.record(&[opt_out("a@example.org", "x")], at(0)).expect("recorded");
     let after = one.look().expect("read");
-    assert_eq!((after.last_event, after.keys_generation), (1, before.keys_generation));
-    other.announce_keys().expect("announced");
-    assert!(one.look().expect("read").keys_generation > after.keys_generation);
+    assert_eq!((after.last_event, after.api_keys_generation), (1, before.api_keys_generation));
+    let (key, _) = ApiKey::new(&[5; 36], Role::Auditor, Vec::new(), at(0));
+    other.add_api_key(&key).expect("added");
+    let added = one.look().expect("read").api_keys_generation;
+    assert!(added > after.api_keys_generation && one.api_keys().expect("read") == [key.clone()]);
+    assert!(other.add_api_key(&key).is_err(), "the id is taken");
+    let revoked = other.revoke_api_key(&key.id, at(1)).expect("revoked").expect("it is there");
+    assert_eq!(other.revoke_api_key(&key.id, at(2)).expect("revoked"), Some(revoked.clone()));
+    assert_eq!((revoked.revoked, one.api_keys().expect("read")), (Some(at(1)), vec![revoked]));
+    assert!(one.look().expect("read").api_keys_generation > added);
+    assert_eq!(other.revoke_api_key("nobody", at(1)).expect("read"), None);
     other.probe().expect("it takes writes");
     assert_eq!(one.look().expect("read").last_event, 1);
 }

@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::read::{self, RecipientRow};
 use super::{WorkError, erase, row_number};
-use crate::ledger::event::{Event, leaf_hash};
+use crate::ledger::event::{Event, Source, bounded, leaf_hash};
 use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::{RecipientId, StoreSecret};
 use crate::ledger::store::{Command, Note, Outcome};
@@ -63,7 +63,7 @@ impl<'t> Batch<'t> {
         let known = read::recipient_row(self.transaction, id)?;
         let mut row = known.unwrap_or_else(RecipientRow::unknown);
         let decision = decide(&row.standing, &command.act, self.at, self.at, self.last + 1);
-        if let Some(key) = command.key {
+        if let (Some(key), Source::OneClick | Source::Page) = (command.key, command.source) {
             self.keys_used.insert(key, self.at);
         }
         let note_hash = command.note.as_ref().map(|note| salt.hash_text(note.as_str()));
@@ -164,9 +164,9 @@ impl<'t> Batch<'t> {
             scope: command.act.scope(),
             reason: command.act.reason(),
             until: command.act.until(),
-            actor: command.actor.clone(),
+            actor: command.actor.as_deref().map(bounded),
             key: command.key,
-            campaign: command.campaign.clone().filter(|text| !text.is_empty()),
+            campaign: command.campaign.as_deref().filter(|text| !text.is_empty()).map(bounded),
             note,
             ..Event::new(self.last, self.at, command.act.action(), command.source)
         };

@@ -188,19 +188,30 @@ fn is_others_log(store: &SqliteStore, needles: &Needles, path: &Path) -> Result<
 /// `maria@example.org` holds `a@example.org`: counts, with writers held off, how often the
 /// address stands within addresses that are kept, and whether the file has it more often.
 fn is_all_others(store: &SqliteStore, needles: &Needles) -> Result<bool, StoreError> {
-    truncate_log(store)?;
-    let mut writer = lock(&store.writer);
-    let mut count = || {
-        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut statement = transaction.prepare("SELECT address FROM personal")?;
-        let mut rows = statement.query([])?;
-        let mut kept = 0;
-        while let Some(row) = rows.next()? {
-            let address = row.get_ref(0)?.as_blob_or_null().unwrap_or(None).unwrap_or_default();
-            kept += needles.count(&address.to_ascii_lowercase());
+    let path = store.dir.database();
+    let log = path.with_extension("db-wal");
+    let began = Instant::now();
+    loop {
+        truncate_log(store)?;
+        let mut writer = lock(&store.writer);
+        let held = writer.transaction_with_behavior(TransactionBehavior::Immediate);
+        let held = held.map_err(|e| sql_error(&path, e))?;
+        // Whoever wrote in between left rows that the file does not have yet.
+        if fs::metadata(&log).is_ok_and(|log| log.len() > 0) && began.elapsed() < TRUNCATE_WAIT {
+            continue;
         }
-        Ok(kept)
-    };
-    let kept = count().map_err(|e| sql_error(&store.dir.database(), e))?;
-    Ok(count_in_database(store, needles)? == kept)
+        let kept = count_in_kept(&held, needles).map_err(|e| sql_error(&path, e))?;
+        return Ok(count_in_database(store, needles)? == kept);
+    }
+}
+
+fn count_in_kept(transaction: &Transaction<'_>, needles: &Needles) -> rusqlite::Result<u64> {
+    let mut statement = transaction.prepare("SELECT address FROM personal")?;
+    let mut rows = statement.query([])?;
+    let mut kept = 0;
+    while let Some(row) = rows.next()? {
+        let address = row.get_ref(0)?.as_blob_or_null().unwrap_or(None).unwrap_or_default();
+        kept += needles.count(&address.to_ascii_lowercase());
+    }
+    Ok(kept)
 }

@@ -21,6 +21,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use crate::ledger::api_key::ApiKey;
 use crate::ledger::data_dir::DataDir;
 use crate::ledger::event::Event;
+use crate::ledger::key_file::KeyFile;
 use crate::ledger::policy::Standing;
 use crate::ledger::recipient::{Recipient, StoreSecret};
 use crate::ledger::store::{
@@ -71,7 +72,7 @@ impl SqliteStore {
         if !dir.holds_a_store() {
             return Err(StoreError::Missing(dir.path().to_owned()));
         }
-        Self::open_or_fill(dir)
+        Self::open_with(dir, schema::Empty::Refused)
     }
 
     /// Opens the store in `dir`, or makes one where there is none.
@@ -81,14 +82,19 @@ impl SqliteStore {
     /// As [`SqliteStore::open`], and when the directory cannot be written.
     pub fn create(dir: &DataDir) -> Result<Self, StoreError> {
         dir.prepare()?;
-        Self::open_or_fill(dir)
+        // With signing keys there was a store: an empty one in its place would look as if nobody
+        // had ever left.
+        match KeyFile::stamp(dir) {
+            Some(_) => Self::open_with(dir, schema::Empty::Refused),
+            None => Self::open_with(dir, schema::Empty::Filled),
+        }
     }
 
-    fn open_or_fill(dir: &DataDir) -> Result<Self, StoreError> {
+    fn open_with(dir: &DataDir, empty: schema::Empty) -> Result<Self, StoreError> {
         let path = dir.database();
         let secret = dir.read_secret()?;
         let mut writer = connect(&path)?;
-        schema::migrate(&mut writer, &path, &secret)?;
+        schema::migrate(&mut writer, &path, &secret, empty)?;
         let name = meta(&writer, "name").map_err(|e| sql_error(&path, e))?;
         let watch =
             Watch { connection: connect(&path)?, data_version: None, seen: Look::default() };
@@ -179,7 +185,8 @@ impl Store for SqliteStore {
         self.read(|transaction| {
             let Some(row) = read::recipient_row(transaction, id)? else { return Ok(None) };
             let address = read::address(transaction, row.address)?;
-            Ok(Some(Holding { id, address, standing: row.standing }))
+            let repeats = read::repeats_of(transaction, id)?;
+            Ok(Some(Holding { id, address, standing: row.standing, repeats }))
         })
     }
 
@@ -225,14 +232,12 @@ impl Store for SqliteStore {
         self.read(|transaction| read::api_keys(transaction))
     }
 
-    fn put_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+    fn add_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         let scopes: Vec<&str> = key.scopes.iter().map(Scope::as_str).collect();
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO api_key (id, hash, role, scopes, created, revoked)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT DO UPDATE SET hash = excluded.hash, role = excluded.role,
-                                           scopes = excluded.scopes, revoked = excluded.revoked",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![
                     key.id,
                     key.hash,
@@ -246,8 +251,15 @@ impl Store for SqliteStore {
         })
     }
 
-    fn announce_keys(&self) -> Result<(), StoreError> {
-        self.write(next_generation)
+    fn revoke_api_key(&self, id: &str, now: Time) -> Result<Option<ApiKey>, StoreError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE api_key SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL",
+                params![id, now],
+            )?;
+            next_generation(transaction)?;
+            read::api_key_of(transaction, id)
+        })
     }
 
     fn key_uses(&self) -> Result<Vec<(KeyId, Time)>, StoreError> {
@@ -260,7 +272,8 @@ impl Store for SqliteStore {
 }
 
 fn next_generation(transaction: &Transaction<'_>) -> Result<(), WorkError> {
-    transaction.execute("UPDATE meta SET value = value + 1 WHERE name = 'keys_generation'", [])?;
+    transaction
+        .execute("UPDATE meta SET value = value + 1 WHERE name = 'api_keys_generation'", [])?;
     Ok(())
 }
 

@@ -179,6 +179,12 @@ fn recipient_address(
     address(connection, number.flatten())
 }
 
+pub(super) fn repeats_of(connection: &Connection, id: RecipientId) -> Result<u64, WorkError> {
+    let mut statement = connection
+        .prepare_cached("SELECT coalesce(sum(count), 0) FROM repeats WHERE recipient = ?1")?;
+    Ok(statement.query_row([id.0], |row| row.get(0))?)
+}
+
 pub(super) fn knows(connection: &Connection, scope: &Scope) -> Result<bool, WorkError> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM scope WHERE scope = ?1")?;
     Ok(statement.exists([scope.as_str()])?)
@@ -193,14 +199,18 @@ pub(super) fn look(watch: &mut Watch) -> Result<Look, WorkError> {
             .connection
             .prepare_cached(
                 "SELECT (SELECT coalesce(max(number), 0) FROM event),
-                        (SELECT value FROM meta WHERE name = 'keys_generation')",
+                        (SELECT value FROM meta WHERE name = 'api_keys_generation')",
             )?
             .query_row([], |row| {
-                Ok(Look { last_event: row.get(0)?, keys_generation: row.get(1)? })
+                Ok(Look { last_event: row.get(0)?, api_keys_generation: row.get(1)? })
             })?;
         watch.data_version = Some(version);
     }
     Ok(watch.seen)
+}
+
+pub(super) fn api_key_of(connection: &Connection, id: &str) -> Result<Option<ApiKey>, WorkError> {
+    Ok(api_keys(connection)?.into_iter().find(|key| key.id == id))
 }
 
 pub(super) fn api_keys(connection: &Connection) -> Result<Vec<ApiKey>, WorkError> {

@@ -69,11 +69,19 @@ const MIGRATIONS: &[&str] = &[
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
+/// What to do with a database that holds nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Empty {
+    Filled,
+    Refused,
+}
+
 /// Checks that the file is ours and readable by this program, and brings it up to date.
 pub(super) fn migrate(
     connection: &mut Connection,
     path: &Path,
     secret: &StoreSecret,
+    on_empty: Empty,
 ) -> Result<(), StoreError> {
     let explain = |e| sql_error(path, e);
     let pragma = |c: &Connection, name: &str| -> Result<i64, StoreError> {
@@ -81,6 +89,10 @@ pub(super) fn migrate(
     };
     let found = pragma(connection, "user_version")?;
     let empty = found == 0 && pragma(connection, "schema_version")? == 0;
+    if empty && on_empty == Empty::Refused {
+        let detail = "it is empty".to_owned();
+        return Err(StoreError::Damaged { path: path.to_owned(), detail });
+    }
     if !empty && pragma(connection, "application_id")? != APPLICATION_ID {
         return Err(StoreError::Foreign(path.to_owned()));
     }
@@ -104,7 +116,7 @@ fn run_migrations(connection: &mut Connection, secret: &StoreSecret) -> rusqlite
     if found == 0 {
         transaction.execute(
             "INSERT INTO meta (name, value)
-             VALUES ('name', lower(hex(randomblob(16)))), ('keys_generation', 0),
+             VALUES ('name', lower(hex(randomblob(16)))), ('api_keys_generation', 0),
                     ('secret_check', ?1), ('canonical_version', ?2)",
             (secret.check_value(), Recipient::CANONICAL_VERSION),
         )?;

@@ -1,84 +1,97 @@
 //! Checking the whole store: everything that can be recomputed is, and compared.
 //!
-//! Two passes, each with one row in memory at a time: over the history in its order, then over
-//! the recipients, each with the chain of its events. A chain whose events are all the
-//! recipient's own and whose numbers fall strictly has no event twice, so when all chains
-//! together have as many events as the history has about recipients, none is left out.
+//! Two passes in slices, each of which holds one recipient's events in memory at most: over the
+//! history in its order, then over the recipients, each with the chain of its events. A chain
+//! whose events are all the recipient's own and whose numbers fall strictly has no event twice, so
+//! when all chains together have as many events as the history has about recipients, none is left
+//! out. The rows of `personal` are counted in the same way.
+//!
+//! What arrives while it runs is left to the next check: only events up to the last one at the
+//! beginning count.
+
+use std::collections::BTreeSet;
 
 use rusqlite::Transaction;
 
-use super::read::{RecipientRow, existing_event, personal_text};
-use super::{SqliteStore, WorkError};
-use crate::ledger::event::{Event, leaf_hash};
+use super::read::{self, RecipientRow, existing_event, personal_text};
+use super::{SqliteStore, WorkError, row_number};
+use crate::ledger::event::{Action, Event, leaf_hash};
 use crate::ledger::policy::{Act, Standing, decide};
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
 use crate::ledger::store::{StoreError, Verification};
 use crate::ledger::time::Time;
 
-/// How often progress is told.
+/// How often progress is told, in events.
 const PROGRESS_STEP: u64 = 10_000;
 
-/// How many rows are read before the snapshot is let go, so that the log can be truncated.
+/// About how many events are read before the snapshot is let go, so that the log can be truncated.
 const SLICE: u64 = 20_000;
 
 pub(super) fn verify(
     store: &SqliteStore,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verification, StoreError> {
-    let end = store.read(|transaction| {
-        check_database(transaction).map(|faults| (faults, super::read::last_event(transaction)))
-    });
-    let (faults, last) = end?;
     let mut check = Check {
         secret: &store.secret,
-        found: Verification { faults, ..Verification::default() },
+        found: Verification::default(),
+        end: 0,
         about_recipients: 0,
         in_chains: 0,
+        texts_in_chains: 0,
+        scopes: BTreeSet::new(),
         last_at: None,
     };
-    // A damaged last event is found in its turn; everything up to a later one is checked.
-    let end = last.ok().flatten().map_or(u64::MAX, |event| event.number);
-    loop {
-        let from = check.found.events;
-        store.read(|transaction| check.history(transaction, end, progress))?;
-        if check.found.events == from {
-            break;
-        }
-    }
-    let mut after = Some(Vec::new());
-    while let Some(from) = after {
-        after = store.read(|transaction| check.recipients(transaction, end, &from))?;
-    }
-    if check.in_chains != check.about_recipients {
-        check.fault(format!(
-            "{} events about recipients, but the recipients' chains hold {}",
-            check.about_recipients, check.in_chains
-        ));
+    match check.run(store, progress) {
+        // Damage that keeps a pass from going on is itself what was looked for.
+        Err(StoreError::Damaged { detail, .. }) => check.fault(format!("damaged: {detail}")),
+        Err(error) => return Err(error),
+        Ok(()) => {}
     }
     Ok(check.found)
-}
-
-/// SQLite's own look at the file's structure.
-fn check_database(transaction: &Transaction<'_>) -> Result<Vec<String>, WorkError> {
-    let mut statement = transaction.prepare("PRAGMA quick_check(10)")?;
-    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let lines = rows.collect::<Result<Vec<_>, _>>()?;
-    Ok(lines
-        .into_iter()
-        .filter(|line| line != "ok")
-        .map(|line| format!("database: {line}"))
-        .collect())
 }
 
 struct Check<'s> {
     secret: &'s StoreSecret,
     found: Verification,
+    /// The last event that counts.
+    end: u64,
     about_recipients: u64,
     in_chains: u64,
+    texts_in_chains: u64,
+    scopes: BTreeSet<String>,
     last_at: Option<Time>,
 }
 
 impl Check<'_> {
+    fn run(
+        &mut self,
+        store: &SqliteStore,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError> {
+        self.end = store.read(|t| {
+            let last = "SELECT coalesce(max(number), 0) FROM event";
+            Ok(t.query_row(last, [], |row| row.get(0))?)
+        })?;
+        loop {
+            let from = self.found.events;
+            store.read(|transaction| self.history(transaction, progress))?;
+            if self.found.events == from {
+                break;
+            }
+        }
+        let mut next = Some(Vec::new());
+        while let Some(from) = next {
+            next = store.read(|transaction| self.recipients(transaction, &from))?;
+        }
+        if self.in_chains != self.about_recipients {
+            self.fault(format!(
+                "{} events about recipients, but the recipients' chains hold {}",
+                self.about_recipients, self.in_chains
+            ));
+        }
+        store.read(|transaction| self.leftovers(transaction))
+    }
+
     fn fault(&mut self, what: String) {
         if self.found.faults.len() < Verification::MAX_FAULTS {
             self.found.faults.push(what);
@@ -89,15 +102,13 @@ impl Check<'_> {
     fn history(
         &mut self,
         transaction: &Transaction<'_>,
-        end: u64,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), WorkError> {
         let mut statement = transaction.prepare_cached(
             "SELECT number, body, leaf FROM event
              WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT ?3",
         )?;
-        let bounds = [self.found.events, end, SLICE].map(super::row_number);
-        let mut rows = statement.query(bounds)?;
+        let mut rows = statement.query([self.found.events, self.end, SLICE].map(row_number))?;
         while let Some(row) = rows.next()? {
             let number: u64 = row.get(0)?;
             let body = row.get_ref(1)?.as_blob().unwrap_or_default();
@@ -130,38 +141,53 @@ impl Check<'_> {
         }
         self.last_at = Some(event.at);
         self.about_recipients += u64::from(event.recipient.is_some());
+        if let Some(scope) = event.scope.filter(|scope| !self.scopes.contains(scope.as_str())) {
+            self.scopes.insert(scope.to_string());
+        }
     }
 
     /// The next slice of recipients after `from`; where the following slice begins.
     fn recipients(
         &mut self,
         transaction: &Transaction<'_>,
-        end: u64,
         from: &[u8],
     ) -> Result<Option<Vec<u8>>, WorkError> {
         let mut statement = transaction.prepare_cached(
-            "SELECT id, last, address, standing FROM recipient WHERE id > ?1 ORDER BY id LIMIT ?2",
+            "SELECT id, last, address, standing FROM recipient WHERE id > ?1 ORDER BY id",
         )?;
-        let limit = SLICE / 10;
-        let mut rows = statement.query((from, limit))?;
-        let (mut seen, mut last_id) = (0, Vec::new());
+        let mut rows = statement.query([from])?;
+        let enough = self.in_chains + SLICE;
         while let Some(row) = rows.next()? {
-            seen += 1;
-            last_id = row.get(0)?;
-            let Ok(id) = <[u8; 16]>::try_from(last_id.as_slice()).map(RecipientId) else {
-                self.fault("a recipient's identifier does not have 16 bytes".into());
-                continue;
-            };
-            match RecipientRow::from_row(row, 1) {
-                // Recipients first seen after the check began are left to the next one.
-                Ok(row) => match self.chain(transaction, id, &row, end)? {
-                    Some(events) => self.recipient(transaction, id, &row, &events, end)?,
-                    None => continue,
-                },
-                Err(_) => self.fault(format!("recipient {id}: what stands cannot be read")),
+            let id: Vec<u8> = row.get(0)?;
+            match (<[u8; 16]>::try_from(id.as_slice()), RecipientRow::from_row(row, 1)) {
+                (Ok(bytes), Ok(row)) => self.recipient(transaction, RecipientId(bytes), &row)?,
+                _ => self.fault(format!("recipient {}: its row cannot be read", hexadecimal(&id))),
+            }
+            if self.in_chains >= enough {
+                return Ok(Some(id));
             }
         }
-        Ok((seen == limit).then_some(last_id))
+        Ok(None)
+    }
+
+    fn recipient(
+        &mut self,
+        transaction: &Transaction<'_>,
+        id: RecipientId,
+        row: &RecipientRow,
+    ) -> Result<(), WorkError> {
+        let Some(events) = self.chain(transaction, id, row) else { return Ok(()) };
+        let counted = events.iter().filter(|event| event.number <= self.end).count() as u64;
+        self.in_chains += counted;
+        self.found.recipients += u64::from(counted > 0);
+        let replayed = self.replay(&events);
+        if replayed.standing != row.standing {
+            self.fault(format!("recipient {id}: what stands does not follow from its events"));
+        }
+        if replayed.address != row.address {
+            self.fault(format!("recipient {id}: which event brought the address is wrong"));
+        }
+        self.personal(transaction, id, &replayed, &events)
     }
 
     /// A recipient's events, oldest first; `None` when the chain is broken.
@@ -170,102 +196,157 @@ impl Check<'_> {
         transaction: &Transaction<'_>,
         id: RecipientId,
         row: &RecipientRow,
-        end: u64,
-    ) -> Result<Option<Vec<Event>>, WorkError> {
+    ) -> Option<Vec<Event>> {
         let mut events = Vec::new();
         let mut next = row.last;
         while let Some(number) = next {
             let Ok(stored) = existing_event(transaction, number) else {
                 self.fault(format!("recipient {id}: its event {number} cannot be read"));
-                return Ok(None);
+                return None;
             };
             if stored.event.recipient != Some(id) {
                 self.fault(format!("recipient {id}: event {number} is about somebody else"));
-                return Ok(None);
+                return None;
             }
             next = stored.prior;
             if next.is_some_and(|prior| prior >= number) {
                 self.fault(format!("recipient {id}: event {number} is linked to a later one"));
-                return Ok(None);
+                return None;
             }
             events.push(stored.event);
         }
         events.reverse();
-        self.in_chains += events.iter().filter(|event| event.number <= end).count() as u64;
-        Ok(Some(events))
+        Some(events)
     }
 
-    fn recipient(
-        &mut self,
-        transaction: &Transaction<'_>,
-        id: RecipientId,
-        row: &RecipientRow,
-        events: &[Event],
-        end: u64,
-    ) -> Result<(), WorkError> {
-        if events.first().is_none_or(|first| first.number > end) {
-            return Ok(());
-        }
-        self.found.recipients += 1;
-        let mut standing = Standing::default();
+    /// What follows from a recipient's events.
+    fn replay(&mut self, events: &[Event]) -> Replayed {
+        let mut after = Replayed::default();
         for event in events {
             let Some(act) = Act::of(event) else {
                 self.fault(format!("event {}: it says too little to be replayed", event.number));
                 continue;
             };
             let since = event.occurred.unwrap_or(event.at);
-            let decision = decide(&standing, &act, event.at, since, event.number);
+            let decision = decide(&after.standing, &act, event.at, since, event.number);
             if decision.changed != event.changed {
                 self.fault(format!(
                     "event {}: it says changed={}, the policy says {}",
                     event.number, event.changed, decision.changed
                 ));
             }
-            standing = decision.standing;
+            after.standing = decision.standing;
+            after.keep(event);
         }
-        if standing != row.standing {
-            self.fault(format!("recipient {id}: what stands does not follow from its events"));
-        }
-        self.personal(transaction, id, row, events)
+        after
     }
 
-    /// The address gives the identifier, and each text its keyed hash.
+    /// The address gives the identifier, each text has its keyed hash, and everything is there
+    /// that was kept and not forgotten.
     fn personal(
         &mut self,
         transaction: &Transaction<'_>,
         id: RecipientId,
-        row: &RecipientRow,
+        replayed: &Replayed,
         events: &[Event],
     ) -> Result<(), WorkError> {
-        let address = super::read::address(transaction, row.address)?;
+        let address = read::address(transaction, replayed.address)?;
         let recipient = address.as_deref().map(Recipient::of_link);
         let salt = recipient.as_ref().map(|recipient| self.secret.salt(recipient));
-        let fits = recipient.as_ref().zip(salt.as_ref()).map(|(r, salt)| salt.identify(r) == id);
-        if row.address.is_some() && fits != Some(true) {
+        let fits =
+            recipient.as_ref().zip(salt.as_ref()).is_some_and(|(r, salt)| salt.identify(r) == id);
+        if replayed.address.is_some() && !fits {
             self.fault(format!("recipient {id}: its address is not the one it was made from"));
         }
         let mut statement =
             transaction.prepare_cached("SELECT address, note FROM personal WHERE event = ?1")?;
         for event in events {
-            let mut rows = statement.query([super::row_number(event.number)])?;
-            let Some(kept) = rows.next()? else { continue };
-            let text = |n| {
-                Ok::<_, WorkError>(personal_text(
-                    kept.get_ref(n)?.as_blob_or_null().unwrap_or(None),
-                ))
+            let number = event.number;
+            let mut rows = statement.query([row_number(number)])?;
+            let (address, note) = match rows.next()? {
+                Some(kept) => {
+                    self.texts_in_chains += u64::from(number <= self.end);
+                    (text_at(kept, 0)?, text_at(kept, 1)?)
+                }
+                None => (None, None),
             };
-            if text(0)?.is_some() && row.address != Some(event.number) {
-                self.fault(format!(
-                    "event {}: it keeps an address that was forgotten",
-                    event.number
-                ));
+            if address.is_some() && replayed.address != Some(number) {
+                self.fault(format!("event {number}: it keeps an address that was forgotten"));
             }
-            let Some(note) = text(1)? else { continue };
-            let hash = salt.as_ref().map(|salt| salt.hash_text(&note));
-            if hash.is_none() || hash != event.note {
-                self.fault(format!("event {}: its text does not have its hash", event.number));
+            match (note, replayed.notes.contains(&number)) {
+                (Some(note), true) => {
+                    let hash = salt.as_ref().map(|salt| salt.hash_text(&note));
+                    if hash.is_none() || hash != event.note {
+                        self.fault(format!("event {number}: its text does not have its hash"));
+                    }
+                }
+                (None, true) => self.fault(format!("event {number}: its text is missing")),
+                (Some(_), false) => {
+                    self.fault(format!("event {number}: it keeps a text that it should not have"));
+                }
+                (None, false) => {}
             }
         }
         Ok(())
     }
+
+    /// Rows that belong to nothing.
+    fn leftovers(&mut self, transaction: &Transaction<'_>) -> Result<(), WorkError> {
+        let count = "SELECT count(*) FROM personal WHERE event <= ?1";
+        let texts: u64 = transaction.query_row(count, [row_number(self.end)], |row| row.get(0))?;
+        if texts != self.texts_in_chains {
+            self.fault(format!(
+                "{texts} rows with addresses or texts, but {} belong to events",
+                self.texts_in_chains
+            ));
+        }
+        let mut statement = transaction.prepare("SELECT scope FROM scope")?;
+        let kept =
+            statement.query_map([], |row| row.get(0))?.collect::<Result<BTreeSet<String>, _>>()?;
+        // A scope that came since the check began is in no event that was read.
+        if let Some(missing) = self.scopes.difference(&kept).next() {
+            self.fault(format!("the scope {missing} of an event is not among the known ones"));
+        }
+        let strangers = "SELECT count(*) FROM repeats
+                         WHERE NOT EXISTS (SELECT 1 FROM recipient WHERE id = repeats.recipient)";
+        let strangers: u64 = transaction.query_row(strangers, [], |row| row.get(0))?;
+        if strangers > 0 {
+            self.fault(format!("repeats are counted for {strangers} unknown recipients"));
+        }
+        Ok(())
+    }
+}
+
+/// What a recipient's events leave.
+#[derive(Default)]
+struct Replayed {
+    standing: Standing,
+    /// The event that brought the address that is still kept.
+    address: Option<u64>,
+    /// The events whose texts are still kept.
+    notes: BTreeSet<u64>,
+    begun: bool,
+}
+
+impl Replayed {
+    /// The rule by which the store keeps addresses and texts.
+    fn keep(&mut self, event: &Event) {
+        let forgotten = self.begun && self.address.is_none();
+        self.begun = true;
+        if event.action == Action::Forget {
+            self.address = None;
+            self.notes.clear();
+        } else if event.changed || !forgotten {
+            self.address.get_or_insert(event.number);
+            self.notes.extend(event.note.map(|_| event.number));
+        }
+    }
+}
+
+fn text_at(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<String>, WorkError> {
+    Ok(personal_text(row.get_ref(column)?.as_blob_or_null().unwrap_or(None)))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -11,7 +11,7 @@ use hyper::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, ORIGIN};
 
 use super::super::shared::Shared;
 use super::{Problem, header};
-use crate::ledger::{ApiKey, Role};
+use crate::ledger::{ApiKey, Role, Store, StoreError, Suppression, SuppressionView};
 use crate::link::{ListId, Scope};
 
 /// What a route needs.
@@ -38,7 +38,7 @@ impl Need {
 }
 
 /// Who asks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Caller {
     /// Somebody on this machine, while there is no API key.
     Local,
@@ -98,6 +98,29 @@ impl Caller {
         match self {
             Self::Local => true,
             Self::Key(key) => key.reaches(scope),
+        }
+    }
+
+    /// As much of a suppression as the caller may see: all of it within the caller's scopes, the
+    /// outline of a wider one.
+    pub(super) fn view(
+        &self,
+        suppression: &Suppression,
+        store: &dyn Store,
+    ) -> Result<SuppressionView, StoreError> {
+        match self.reaches(&suppression.scope) {
+            true => SuppressionView::of(suppression, store),
+            false => Ok(SuppressionView::outline(suppression)),
+        }
+    }
+
+    /// Whether a scope has anything to do with the caller's: lies within one, or covers one.
+    pub(super) fn is_touched_by(&self, scope: &Scope) -> bool {
+        match self {
+            Self::Key(key) if !key.scopes.is_empty() => {
+                key.reaches(scope) || key.scopes.iter().any(|own| scope.includes(own))
+            }
+            Self::Key(_) | Self::Local => true,
         }
     }
 

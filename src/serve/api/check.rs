@@ -8,9 +8,9 @@ use super::super::now;
 use super::super::reply::Reply;
 use super::super::shared::Shared;
 use super::access::Caller;
-use super::request::{Parameters, json_body, parse, recipient};
+use super::request::{Parameters, json_body, known_recipient, parse};
 use super::{Problem, json};
-use crate::ledger::{Recipient, Store, StoreError, Suppression, SuppressionView, as_text};
+use crate::ledger::{Recipient, RecipientError, Store, StoreError, SuppressionView, as_text};
 use crate::link::{ListId, Scope};
 
 const MAX_RECIPIENTS: usize = 10_000;
@@ -31,15 +31,23 @@ pub(super) async fn one(
     caller: &Caller,
     mut query: Parameters,
 ) -> Result<Reply, Problem> {
-    let (list, text) = (query.require("list")?, query.require("recipient")?);
+    let (list, recipient) = (query.require("list")?, query.require("recipient")?);
     query.end()?;
     let list: ListId = parse("list", &list)?;
     caller.require_list(&list)?;
-    let recipients = vec![recipient(&text)?];
-    let (known, mut suppressions, list) = look_up(shared, caller, list, recipients).await?;
-    let suppression = suppressions.pop().flatten();
-    let suppressed = suppression.is_some();
-    Ok(json(StatusCode::OK, &One { recipient: text, list, known, suppressed, suppression }))
+    let caller = caller.clone();
+    let answer = shared.read(move |store| {
+        let mut looked_up = look_up(store, &caller, &list, std::slice::from_ref(&recipient))?;
+        Ok(match looked_up.answers.pop() {
+            Some(Ok(suppression)) => {
+                let (known, suppressed) = (looked_up.known, suppression.is_some());
+                Ok(One { recipient, list, known, suppressed, suppression })
+            }
+            Some(Err(error)) => Err(Problem::field("recipient", error)),
+            None => Err(Problem::internal(&"no answer for a recipient")),
+        })
+    });
+    Ok(json(StatusCode::OK, &answer.await??))
 }
 
 #[derive(Deserialize)]
@@ -50,25 +58,25 @@ struct ManyBody {
 }
 
 #[derive(Serialize)]
-struct Many<'b> {
+struct Many {
     #[serde(serialize_with = "as_text")]
     list: ListId,
     known: bool,
     checked: usize,
-    suppressed: Vec<Suppressed<'b>>,
-    errors: Vec<Refused<'b>>,
+    suppressed: Vec<Suppressed>,
+    errors: Vec<Refused>,
 }
 
 #[derive(Serialize)]
-struct Suppressed<'b> {
-    recipient: &'b str,
+struct Suppressed {
+    recipient: String,
     suppression: SuppressionView,
 }
 
 #[derive(Serialize)]
-struct Refused<'b> {
+struct Refused {
     index: usize,
-    recipient: &'b str,
+    recipient: String,
     detail: String,
 }
 
@@ -84,79 +92,60 @@ pub(super) async fn many(
     if body.recipients.len() > MAX_RECIPIENTS {
         return Err(Problem::field("recipients", "there are more than 10,000: send them in parts"));
     }
-    let (mut valid, mut texts, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, text) in body.recipients.iter().enumerate() {
-        match Recipient::parse(text) {
-            Ok(recipient) => {
-                valid.push(recipient);
-                texts.push(text.as_str());
-            }
-            Err(error) => {
-                errors.push(Refused { index, recipient: text, detail: error.to_string() })
-            }
-        }
-    }
-    let checked = valid.len();
-    let (known, suppressions, list) = look_up(shared, caller, list, valid).await?;
-    let suppressed = texts.into_iter().zip(suppressions);
-    let suppressed = suppressed.filter_map(|(recipient, suppression)| {
-        suppression.map(|suppression| Suppressed { recipient, suppression })
-    });
-    let suppressed = suppressed.collect();
-    Ok(json(StatusCode::OK, &Many { list, known, checked, suppressed, errors }))
-}
-
-/// Whether the list is known, and for each recipient what keeps its mail back.
-async fn look_up(
-    shared: &Shared,
-    caller: &Caller,
-    list: ListId,
-    recipients: Vec<Recipient>,
-) -> Result<(bool, Vec<Option<SuppressionView>>, ListId), Problem> {
-    let shown = Shown::to(caller);
-    let found = shared.read(move |store| {
-        let known = store.knows(&Scope::from(list.clone()))?;
-        let at = now();
-        let views = store.standings(&recipients)?.into_iter().map(|standing| {
-            let stands = standing.suppression_for(&list, at);
-            stands.map(|stands| shown.view(stands, store)).transpose()
-        });
-        Ok((known, views.collect::<Result<_, _>>()?, list))
-    });
-    Ok(found.await?)
-}
-
-/// How much of a suppression a caller may see.
-struct Shown {
-    reach: Vec<Scope>,
-}
-
-impl Shown {
-    fn to(caller: &Caller) -> Self {
-        match caller {
-            Caller::Local => Self { reach: Vec::new() },
-            Caller::Key(key) => Self { reach: key.scopes.clone() },
-        }
-    }
-
-    /// All of it within the caller's scopes, the outline of a wider one.
-    fn view(
-        &self,
-        suppression: &Suppression,
-        store: &dyn Store,
-    ) -> Result<SuppressionView, StoreError> {
-        match self.reach.is_empty() || self.reach.iter().any(|own| own.includes(&suppression.scope))
+    let caller = caller.clone();
+    let answer = shared.read(move |store| {
+        let looked_up = look_up(store, &caller, &list, &body.recipients)?;
+        let known = looked_up.known;
+        let mut answer =
+            Many { list, known, checked: 0, suppressed: Vec::new(), errors: Vec::new() };
+        for (index, (recipient, found)) in
+            body.recipients.into_iter().zip(looked_up.answers).enumerate()
         {
-            true => SuppressionView::of(suppression, store),
-            false => Ok(SuppressionView::outline(suppression)),
+            answer.checked += usize::from(found.is_ok());
+            match found {
+                Ok(Some(suppression)) => {
+                    answer.suppressed.push(Suppressed { recipient, suppression })
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    answer.errors.push(Refused { index, recipient, detail: error.to_string() });
+                }
+            }
         }
-    }
+        Ok(json(StatusCode::OK, &answer))
+    });
+    Ok(answer.await?)
+}
 
-    /// Whether the caller may know of it at all: it touches one of the caller's scopes.
-    fn touches(&self, scope: &Scope) -> bool {
-        self.reach.is_empty()
-            || self.reach.iter().any(|own| own.includes(scope) || scope.includes(own))
+/// What [`look_up`] found.
+struct LookedUp {
+    known: bool,
+    /// For each recipient, in their order, what keeps its mail back.
+    answers: Vec<Result<Option<SuppressionView>, RecipientError>>,
+}
+
+fn look_up(
+    store: &dyn Store,
+    caller: &Caller,
+    list: &ListId,
+    texts: &[String],
+) -> Result<LookedUp, StoreError> {
+    let at = now();
+    let known = store.knows(&Scope::from(list.clone()))?;
+    let parsed = texts.iter().map(|text| store.find(text)).collect::<Result<Vec<_>, _>>()?;
+    let recipients: Vec<Recipient> = parsed.iter().filter_map(|one| one.clone().ok()).collect();
+    let mut standings = store.standings(&recipients)?.into_iter();
+    let mut answers = Vec::with_capacity(parsed.len());
+    for one in parsed {
+        let Err(error) = one else {
+            let standing = standings.next().unwrap_or_default();
+            let stands = standing.suppression_for(list, at);
+            answers.push(Ok(stands.map(|stands| caller.view(stands, store)).transpose()?));
+            continue;
+        };
+        answers.push(Err(error));
     }
+    Ok(LookedUp { known, answers })
 }
 
 #[derive(Deserialize)]
@@ -192,12 +181,15 @@ pub(super) async fn standing_for(
 }
 
 async fn all_standing(shared: &Shared, caller: &Caller, text: &str) -> Result<Reply, Problem> {
-    let recipient = recipient(text)?;
-    let shown = Shown::to(caller);
+    let (caller, text) = (caller.clone(), text.to_owned());
     let suppressions = shared.read(move |store| {
+        let recipient = match known_recipient(&text, store) {
+            Ok(recipient) => recipient,
+            Err(problem) => return Ok(Err(problem)),
+        };
         let standing = store.standings(&[recipient])?.pop().unwrap_or_default();
-        let active = standing.active(now()).filter(|stands| shown.touches(&stands.scope));
-        active.map(|stands| shown.view(stands, store)).collect::<Result<Vec<_>, _>>()
+        let active = standing.active(now()).filter(|stands| caller.is_touched_by(&stands.scope));
+        active.map(|stands| caller.view(stands, store)).collect::<Result<Vec<_>, _>>().map(Ok)
     });
-    Ok(json(StatusCode::OK, &All { suppressions: suppressions.await? }))
+    Ok(json(StatusCode::OK, &All { suppressions: suppressions.await?? }))
 }

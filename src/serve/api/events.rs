@@ -18,6 +18,9 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 const MAX_WAIT: u64 = 60;
 
+/// Pages that one request reads at most.
+const MAX_PAGES: usize = 32;
+
 #[derive(Serialize)]
 struct Events<'s> {
     store: &'s str,
@@ -44,10 +47,18 @@ pub(super) async fn page(
     let wait = Duration::from_secs(bounded(&mut query, "wait", 0, MAX_WAIT)?.unwrap_or(0));
     query.end()?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
+    let last = shared.read(|store| store.look()).await?.last_event;
     let after = match after.as_str() {
-        "latest" => shared.read(|store| store.look()).await?.last_event,
+        "latest" => last,
         number => parse("after", number)?,
     };
+    if after > last {
+        let detail = format!(
+            "this history ends at {last}: a cursor beyond it belongs to another; begin again with \
+             after=0"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
     let (events, next) = gather(shared, caller, after, limit, wait).await?;
     Ok(json(StatusCode::OK, &Events { store, events, next }))
 }
@@ -66,7 +77,8 @@ fn bounded(
 }
 
 /// Reads until there is something for the caller, the history ends and `wait` is over, or the
-/// service stops. The cursor moves past events that the caller may not see.
+/// service stops. The cursor moves past events that the caller may not see, and is given out
+/// after so many of them that a bound caller has to ask again rather than hold the store up.
 async fn gather(
     shared: &Shared,
     caller: &Caller,
@@ -77,14 +89,22 @@ async fn gather(
     let deadline = tokio::time::Instant::now() + wait;
     let mut last_event = shared.last_event.clone();
     let mut phases = shared.phases.clone();
-    let mut next = after;
+    let page = if caller.is_free() { limit } else { MAX_LIMIT };
+    let (mut next, mut pages) = (after, 0);
     loop {
         let from = next;
-        let entries = shared.read(move |store| store.entries(Page::After(from), limit)).await?;
-        next = entries.last().map_or(next, |entry| entry.event.number);
-        let at_end = entries.len() < limit;
-        let events: Vec<_> = entries.into_iter().filter_map(|entry| view(caller, entry)).collect();
-        if !events.is_empty() {
+        let entries = shared.read(move |store| store.entries(Page::After(from), page)).await?;
+        let at_end = entries.len() < page;
+        pages += 1;
+        let mut events = Vec::new();
+        for entry in entries {
+            if events.len() == limit {
+                break;
+            }
+            next = entry.event.number;
+            events.extend(view(caller, entry));
+        }
+        if !events.is_empty() || pages == MAX_PAGES {
             return Ok((events, next));
         }
         if !at_end {

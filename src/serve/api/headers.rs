@@ -89,7 +89,7 @@ fn mint_lines(
 struct HeadersBody {
     list: String,
     #[serde(default)]
-    campaign: String,
+    campaign: Option<String>,
     #[serde(default)]
     list_id: bool,
     recipients: Vec<String>,
@@ -126,11 +126,11 @@ pub(super) async fn mint(
     };
     let issued = now().as_link_seconds();
     // A campaign that is too long is wrong for every recipient.
-    Link::new(issued, list.clone(), &body.campaign, "x")
+    let campaign = body.campaign.unwrap_or_default();
+    Link::new(issued, list.clone(), &campaign, "x")
         .map_err(|error| Problem::field("campaign", error))?;
-    let link = |recipient: &Recipient| {
-        Link::new(issued, list.clone(), &body.campaign, recipient.written())
-    };
+    let link =
+        |recipient: &Recipient| Link::new(issued, list.clone(), &campaign, recipient.written());
     let headers = body.recipients.iter().map(|recipient| {
         let (base, host) = (&settings.base_url, settings.mailto_host.as_ref());
         MintedView::mint(key, base, host, link, recipient, body.list_id)

@@ -97,17 +97,13 @@ pub(super) async fn answer(
 ) -> Reply {
     let began = Instant::now();
     let route = Route::of(request.uri().path());
-    let head = request.method() == Method::HEAD;
-    let mut reply = match route {
+    let reply = match route {
         Some(route) => respond(&shared, peer, route, request).await,
         None => {
             Problem::new(StatusCode::NOT_FOUND, "no such path: see the README for those there are")
                 .into()
         }
     };
-    if head {
-        *reply.body_mut() = Default::default();
-    }
     shared.metrics.request("api", Route::name(route), reply.status().as_u16(), began.elapsed());
     reply
 }

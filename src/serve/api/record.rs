@@ -8,7 +8,7 @@ use super::super::now;
 use super::super::reply::Reply;
 use super::super::shared::Shared;
 use super::access::Caller;
-use super::request::{json_body, note, parse, recipient, required_note};
+use super::request::{json_body, known_recipient, note, parse, recipient, required_note};
 use super::{Problem, json};
 use crate::ledger::{
     Act, Command, Note, Outcome, Reason, Recipient, Source, Suppression, SuppressionView, Time,
@@ -54,7 +54,7 @@ pub(super) async fn suppress(
     let made = |stands: &&Suppression| stands.scope == scope && stands.reason == reason;
     let stands = outcome.standing.active(outcome.at).find(made).cloned();
     let changed = outcome.changed;
-    let suppression = view_all(shared, stands).await?.pop();
+    let suppression = view_all(shared, caller, stands).await?.pop();
     Ok(json(StatusCode::OK, &Suppressed { suppression, changed }))
 }
 
@@ -90,11 +90,7 @@ pub(super) async fn opt_in(
         "a {} stands for {}, which an opt-in does not end: an operator has to release it",
         stronger.reason, stronger.scope
     );
-    let view = match caller.reaches(&stronger.scope) {
-        true => view_all(shared, [stronger]).await?.pop(),
-        false => Some(SuppressionView::outline(&stronger)),
-    };
-    Err(match view {
+    Err(match view_all(shared, caller, [stronger]).await?.pop() {
         Some(view) => Problem::conflict(detail, view),
         None => Problem::new(StatusCode::CONFLICT, detail),
     })
@@ -122,7 +118,8 @@ pub(super) async fn release(
     request: Request<Incoming>,
 ) -> Result<Reply, Problem> {
     let body: ReleaseBody = json_body(shared, request).await?;
-    let recipient = recipient(&body.recipient)?;
+    let text = body.recipient.clone();
+    let recipient = shared.read(move |store| Ok(known_recipient(&text, store))).await??;
     let scope: Scope = parse("scope", &body.scope)?;
     let reason: Reason = parse("reason", &body.reason)?;
     let note = required_note("note", &body.note)?;
@@ -130,10 +127,7 @@ pub(super) async fn release(
     let act = Act::Release { scope: scope.clone(), reason };
     let outcome = record(shared, caller, recipient, act, note).await?;
     let covering: Vec<_> = outcome.standing.covering(&scope, outcome.at).cloned().collect();
-    let (own, wider): (Vec<_>, Vec<_>) =
-        covering.into_iter().partition(|stands| caller.reaches(&stands.scope));
-    let mut standing = view_all(shared, own).await?;
-    standing.extend(wider.iter().map(SuppressionView::outline));
+    let standing = view_all(shared, caller, covering).await?;
     Ok(json(StatusCode::OK, &Released { changed: outcome.changed, standing }))
 }
 
@@ -152,11 +146,12 @@ async fn record(
 
 async fn view_all(
     shared: &Shared,
+    caller: &Caller,
     suppressions: impl IntoIterator<Item = Suppression>,
 ) -> Result<Vec<SuppressionView>, Problem> {
     let suppressions: Vec<_> = suppressions.into_iter().collect();
-    let views = shared.read(move |store| {
-        suppressions.iter().map(|stands| SuppressionView::of(stands, store)).collect()
-    });
+    let caller = caller.clone();
+    let views = shared
+        .read(move |store| suppressions.iter().map(|stands| caller.view(stands, store)).collect());
     Ok(views.await?)
 }

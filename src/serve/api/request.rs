@@ -1,16 +1,20 @@
 //! Reading requests: queries and JSON bodies, and what their fields have to be.
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::{Request, StatusCode};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::super::reply::{BodyError, read_body};
 use super::super::shared::Shared;
 use super::Problem;
-use crate::ledger::{Note, Recipient};
+use crate::ledger::{Note, Recipient, Store};
 
 /// Ten thousand recipients of the greatest length, with room for how JSON may write them.
 const MAX_BODY: usize = 8 * 1024 * 1024;
+
+/// A body up to this needs no place among the large ones.
+const SMALL_BODY: u64 = 64 * 1024;
 
 /// The parameters of a query, each at most once.
 #[derive(Debug)]
@@ -20,7 +24,13 @@ impl Parameters {
     pub(super) fn of(query: Option<&str>) -> Result<Self, Problem> {
         let query = query.unwrap_or_default();
         let mut pairs: Vec<(String, String)> = Vec::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // Not as in forms: a plus sign is one, since addresses hold them.
+            let decode = |text| percent_decode_str(text).decode_utf8().map(String::from);
+            let (Ok(name), Ok(value)) = (decode(name), decode(value)) else {
+                return Err(Problem::field(name, "this parameter is not UTF-8"));
+            };
             if pairs.iter().any(|(other, _)| *other == name) {
                 return Err(Problem::field(name, "this parameter is there twice"));
             }
@@ -54,15 +64,24 @@ pub(super) async fn json_body<T: DeserializeOwned>(
     shared: &Shared,
     request: Request<Incoming>,
 ) -> Result<T, Problem> {
+    let is_small = request.body().size_hint().upper().is_some_and(|length| length <= SMALL_BODY);
+    let _place = match is_small {
+        true => None,
+        false => Some(shared.place_for_large_body().await.ok_or_else(|| {
+            let detail = "too many large bodies are being read: try again later";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })?),
+    };
     let body = read_body(request, MAX_BODY, shared.settings.api.limits.body).await;
     let body = body.map_err(|error| match error {
         BodyError::TooLarge => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "the body has more than 8 MiB: send it in parts",
         ),
-        BodyError::TooSlow | BodyError::Broken => {
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive whole")
+        BodyError::TooSlow => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")
         }
+        BodyError::Broken => Problem::new(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
     })?;
     let mut reader = serde_json::Deserializer::from_slice(&body);
     let content = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -90,9 +109,14 @@ pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     text.parse().map_err(|error| Problem::field(field, error))
 }
 
-/// Reads the field `recipient`.
+/// Reads the field `recipient`, as something new may be recorded under it.
 pub(super) fn recipient(text: &str) -> Result<Recipient, Problem> {
     Recipient::parse(text).map_err(|error| Problem::field("recipient", error))
+}
+
+/// Reads the field `recipient`, as something may be on record under it.
+pub(super) fn known_recipient(text: &str, store: &dyn Store) -> Result<Recipient, Problem> {
+    store.find(text)?.map_err(|error| Problem::field("recipient", error))
 }
 
 /// Reads a field that holds a text about the recipient.

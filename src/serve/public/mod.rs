@@ -7,15 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, REFERRER_POLICY};
 use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::now;
 use super::reply::{BodyError, Reply, allowing, read_body, reply, retry_later, set};
-use super::shared::Shared;
+use super::shared::{Health, Shared};
 use crate::ledger::{Act, Command, Outcome, Reason, Recipient, Source, Standing, StoreError};
 use crate::link::{OpenError, Opened, Scope};
 use form::Asked;
@@ -70,7 +69,6 @@ pub(super) async fn answer(
     let route = Route::of(uri.path(), shared.settings.base_url.path());
     let form = Form::accepted(request.headers());
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let head = request.method() == Method::HEAD;
     let mut reply = match route {
         Route::Link(_) if !is_read && request.method() != Method::POST => {
             allowing(page::not_allowed(form), LINK_METHODS)
@@ -83,10 +81,6 @@ pub(super) async fn answer(
     };
     set(&mut reply, REFERRER_POLICY, "no-referrer");
     set(&mut reply, HeaderName::from_static("x-robots-tag"), "noindex");
-    if head {
-        // The length stays as it would be for GET (RFC 9110 section 9.3.2).
-        *reply.body_mut() = Full::new(Bytes::new());
-    }
     shared.metrics.request("public", route.name(), reply.status().as_u16(), began.elapsed());
     reply
 }
@@ -96,9 +90,12 @@ fn plain(status: StatusCode, text: &'static str) -> Reply {
 }
 
 async fn health(shared: &Shared) -> Reply {
-    match shared.accepts().await {
-        true => plain(StatusCode::OK, "ok\n"),
-        false => retry_later(plain(StatusCode::SERVICE_UNAVAILABLE, "opt-outs cannot be stored\n")),
+    match shared.health().await {
+        Health::Good => plain(StatusCode::OK, "ok\n"),
+        Health::Degraded => plain(StatusCode::OK, "degraded\n"),
+        Health::Failing => {
+            retry_later(plain(StatusCode::SERVICE_UNAVAILABLE, "opt-outs cannot be stored\n"))
+        }
     }
 }
 
@@ -151,7 +148,7 @@ async fn show(shared: &Shared, opened: Opened, form: Form) -> Reply {
     match read {
         Ok(standings) => {
             let standing = standings.into_iter().next().unwrap_or_default();
-            let stands = standing.suppression_for(&list, now());
+            let stands = standing.unsubscribed_from(&list, now());
             let stop = stands.map(|stands| Stop { since: stands.since, scope: &stands.scope });
             page::show(form, &Page { recipient: &recipient, list: &list, stop, done: false })
         }
@@ -167,7 +164,8 @@ async fn opt_out(shared: &Shared, opened: Opened, form: Form, request: Request<I
     let body = match read_body(request, MAX_BODY, limits.body).await {
         Ok(body) => body,
         Err(BodyError::TooLarge) => return page::too_large(form),
-        Err(BodyError::TooSlow | BodyError::Broken) => return page::incomplete(form),
+        Err(BodyError::TooSlow) => return page::incomplete(form, StatusCode::REQUEST_TIMEOUT),
+        Err(BodyError::Broken) => return page::incomplete(form, StatusCode::BAD_REQUEST),
     };
     let source = match Asked::read(content_type.as_ref(), body).await {
         Asked::OneClick => Source::OneClick,

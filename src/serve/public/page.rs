@@ -57,13 +57,13 @@ impl Form {
 pub(super) struct Page<'a> {
     pub(super) recipient: &'a Recipient,
     pub(super) list: &'a ListId,
-    /// What stops mail of this list, if something does.
+    /// The opt-out that covers this list, if there is one.
     pub(super) stop: Option<Stop<'a>>,
     /// Whether the recipient has just asked for it.
     pub(super) done: bool,
 }
 
-/// A suppression that covers the link's list.
+/// An opt-out that covers the link's list.
 #[derive(Debug)]
 pub(super) struct Stop<'a> {
     pub(super) since: Time,
@@ -122,10 +122,10 @@ pub(super) fn too_large(form: Form) -> Reply {
     render(form, StatusCode::PAYLOAD_TOO_LARGE, "Too large", &lines, None)
 }
 
-pub(super) fn incomplete(form: Form) -> Reply {
+pub(super) fn incomplete(form: Form, status: StatusCode) -> Reply {
     let lines =
         ["The request did not arrive whole; nothing was changed. Please try again.".to_owned()];
-    render(form, StatusCode::REQUEST_TIMEOUT, "Not complete", &lines, None)
+    render(form, status, "Not complete", &lines, None)
 }
 
 pub(super) fn unavailable(form: Form) -> Reply {
@@ -146,7 +146,7 @@ fn render(
         return reply(
             status,
             "text/plain; charset=utf-8",
-            format!("{title}\n{}\n", lines.join("\n")),
+            format!("{title}. {}\n", lines.join(" ")),
         );
     }
     let page = TEMPLATES
