@@ -12,9 +12,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use optout::link::{BaseUrl, Keyring, Link, Minter, SigningKey};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let key = std::env::var("OPTOUT_KEY")
-        .unwrap_or_else(|_| "optout_key_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".to_owned());
-    let key: SigningKey = key.parse()?;
+    let key: SigningKey = match std::env::var("OPTOUT_KEY") {
+        Ok(text) => text.parse()?,
+        Err(_) => {
+            eprintln!(
+                "OPTOUT_KEY is not set: the key of this example is used, which opens nowhere"
+            );
+            "optout_key_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".parse()?
+        }
+    };
     let minter = Minter::new(Keyring::of(key), BaseUrl::parse("https://leave.example.com")?)
         .with_mailto("leave.example.com".parse()?);
 

@@ -42,10 +42,10 @@ impl Check {
             |text| store.find(text),
             |batch| {
                 let (texts, parsed): (Vec<String>, Vec<Recipient>) = batch.into_iter().unzip();
-                let standings = store.standings(&parsed)?;
+                let (at, standings) = (store.moment(context.now())?, store.standings(&parsed)?);
                 let mut views = Vec::with_capacity(texts.len());
                 for (recipient, standing) in texts.into_iter().zip(standings) {
-                    let stands = standing.suppression_for(&self.list, context.now());
+                    let stands = standing.suppression_for(&self.list, at);
                     let suppression =
                         stands.map(|stands| SuppressionView::of(stands, &store)).transpose()?;
                     let suppressed = suppression.is_some();

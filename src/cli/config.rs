@@ -139,7 +139,7 @@ impl Default for Public {
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)), max_connections: 1_000 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)), max_connections: 500 }
     }
 }
 

@@ -58,7 +58,8 @@ impl Forget {
         let files: Vec<_> = left.iter().map(|path| path.display().to_string()).collect();
         Err(Failure::new(format!(
             "an address was erased from the store but still stands in {}: if a note about somebody \
-             else quotes it, forget that recipient too; other files are yours to remove",
+             else quotes it, forget that recipient too; if another program reads the store, run this \
+             again when it has ended; other files are yours to remove",
             files.join(", ")
         )))
     }

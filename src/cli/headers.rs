@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::recipients::each_line;
-use super::{Context, Failure, Status};
+use super::{Context, Failure, Status, output};
 use crate::ledger::Recipient;
 use crate::link::{HeaderLines, Link, ListId, MintError};
 use crate::serve::MintedView;
@@ -54,6 +54,11 @@ impl Headers {
             Link::new(issued, self.list.clone(), &self.campaign, recipient.written())
         };
         context.warn_if_unknown(&store, &self.list)?;
+        if !base.is_https() {
+            output::warn(
+                "public.base_url is not https: no mailbox provider offers one-click for it",
+            );
+        }
         if self.recipient != "-" {
             let recipient = Recipient::parse(&self.recipient)
                 .map_err(|error| Failure::new(format!("--recipient: {error}")))?;

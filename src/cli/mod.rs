@@ -38,6 +38,8 @@ use crate::link::{Keyring, ListId, Scope};
 use config::Config;
 use output::Output;
 
+const COMMON: &str = "Common options";
+
 /// One-click unsubscribe (RFC 8058) and suppression: mint links, take opt-outs, ask before
 /// sending, read what happened.
 #[derive(Debug, Parser)]
@@ -52,19 +54,19 @@ use output::Output;
 )]
 struct Arguments {
     /// The configuration file (TOML); deploy/optout.toml lists every key
-    #[arg(long, global = true, value_name = "FILE", env = "OPTOUT_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "OPTOUT_CONFIG", help_heading = COMMON)]
     config: Option<PathBuf>,
 
-    /// The directory of the store [default: ./optout-data]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// The directory of the store [env: OPTOUT_DATA] [default: ./optout-data]
+    #[arg(long, global = true, value_name = "DIR", help_heading = COMMON)]
     data: Option<PathBuf>,
 
     /// Set one configuration key, over file and environment
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = COMMON)]
     set: Vec<String>,
 
     /// Print one JSON object a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     json: bool,
 
     #[command(subcommand)]
@@ -157,7 +159,7 @@ impl Context {
 
     /// The store, made if it is not there, and whether it was.
     fn store_made_if_missing(&self) -> Result<(SqliteStore, bool), Failure> {
-        let made = !self.dir().holds_a_store();
+        let made = !self.dir().holds_a_store()?;
         Ok((SqliteStore::create(&self.dir())?, made))
     }
 
@@ -173,7 +175,9 @@ impl Context {
     fn warn_if_unknown(&self, store: &dyn Store, list: &ListId) -> Result<bool, Failure> {
         let known = store.knows(&Scope::from(list.clone()))?;
         if !known {
-            output::warn(&format!("no event names the list {list}: is it spelt right?"));
+            output::warn(&format!(
+                "no event names the list {list} yet: unless this is its first use, look how it is spelt"
+            ));
         }
         Ok(known)
     }
@@ -232,8 +236,18 @@ fn refused(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let said: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
-    let said = said.join(" ");
-    output::error(&format!("{}; see --help", said.trim_start_matches("error: ")));
+    let said = said.join(" ").replace("For more information, try '--help'.", "");
+    // A secret that was pasted into the wrong place is not repeated.
+    if said.contains("optout_key_") || said.contains("optout_api_") {
+        output::error(
+            "a key does not belong on the command line: `key add` reads it from standard input",
+        );
+        return ExitCode::from(2);
+    }
+    output::error(&format!(
+        "{}; see --help",
+        said.trim_start_matches("error: ").trim().trim_end_matches('.')
+    ));
     // A mail must not be bounced for a mistake in the mail server's configuration.
     let is_receive = env::args_os().any(|argument| argument == "receive");
     ExitCode::from(if is_receive { 75 } else { 2 })

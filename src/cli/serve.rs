@@ -32,22 +32,28 @@ pub(super) struct Serve {}
 impl Serve {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         start_log(&context.config.log);
-        let (store, made) = context.store_made_if_missing()?;
-        if made {
-            output::note(&format!("made a new store in {}", context.config.data.display()));
-        }
-        ensure_key(context)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(8))
             .enable_all()
             .build()
             .map_err(|e| Failure::new(format!("no threads are to be had: {e}")))?;
         runtime.block_on(async {
+            // First, so that a start that cannot succeed leaves no store behind.
+            let sockets = Sockets::open(context.config.public.listen, context.config.api.listen)?;
+            let (store, made) = context.store_made_if_missing()?;
+            if made {
+                output::note(&format!("made a new store in {}", context.config.data.display()));
+            }
+            ensure_key(context)?;
             let config = &context.config;
-            let sockets = Sockets::open(config.public.listen, config.api.listen)?;
             let (public, api) = (sockets.public_address()?, sockets.api_address()?);
             refuse_open_api(&store, api)?;
             let base_url = config.base_url(public)?;
+            if config.may_mint() && !base_url.is_https() {
+                tracing::warn!(
+                    "public.base_url is not https: no mailbox provider offers one-click for it"
+                );
+            }
             let settings = Settings {
                 base_url: base_url.clone(),
                 may_mint: config.may_mint(),
@@ -123,13 +129,16 @@ fn refuse_open_api(store: &dyn Store, api: SocketAddr) -> Result<(), Failure> {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
+/// Resolves at the first SIGTERM, SIGINT or SIGHUP.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // A terminal that is closed must not cut requests off.
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
+            _ = hangup.recv() => {}
         }
     })
 }

@@ -53,8 +53,9 @@ impl Show {
     ) -> Result<ShowView, Failure> {
         let holding = store.holding(recipient)?;
         let standing = holding.as_ref().map(|holding| holding.standing.clone()).unwrap_or_default();
-        let suppressions =
-            standing.active(context.now()).map(|own| SuppressionView::of(own, store));
+        let suppressions = standing
+            .active(store.moment(context.now())?)
+            .map(|own| SuppressionView::of(own, store));
         let events = all_about(store, recipient)?;
         Ok(ShowView {
             recipient: self.recipient.clone(),

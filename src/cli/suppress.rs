@@ -68,13 +68,14 @@ struct SuppressView {
 impl Suppress {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let scope = self.scope.scope();
-        if self.until.is_some_and(|until| until <= context.now()) {
-            return Err(Failure::new("--until is past: give a later time"));
-        }
         let act = Act::for_reason(scope.clone(), self.reason, self.until);
         let act = act.map_err(|what| Failure::new(format!("--until: {what}")))?;
         let note = note("--note", self.note.as_deref())?;
         let store = context.store()?;
+        let now = store.moment(context.now())?;
+        if self.until.is_some_and(|until| until <= now) {
+            return Err(Failure::new(format!("--until is past, it is {now}: give a later time")));
+        }
         each_batch(&self.recipients, valid, |batch| {
             let outcomes = record(&store, context, &batch, &act, note.as_ref())?;
             let mut rows = Vec::new();

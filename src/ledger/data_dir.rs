@@ -6,9 +6,12 @@
 //! | `store.secret` | the secret that identifiers are computed with |
 //! | `signing-keys.toml` | the keys that links are signed with |
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -51,8 +54,12 @@ impl DataDir {
     }
 
     /// Whether there is a database.
-    pub fn holds_a_store(&self) -> bool {
-        self.database().exists()
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be seen, for want of permission, say.
+    pub fn holds_a_store(&self) -> Result<bool, StoreError> {
+        self.database().try_exists().map_err(|e| io_error(&self.0, &e))
     }
 
     /// Makes what is not there yet: the directory (mode 0700), a secret and an empty database
@@ -60,17 +67,36 @@ impl DataDir {
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         let builder = &mut DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&self.0).map_err(|e| io_error(&self.0, &e))?;
-        if !self.database().exists() {
-            if self.signing_keys().exists() {
-                return Err(StoreError::Lost(self.database()));
+        if self.holds_a_store()? {
+            return Ok(());
+        }
+        if self.signing_keys().exists() {
+            return Err(StoreError::Lost(self.database()));
+        }
+        self.refuse_if_in_use()?;
+        let private = Permissions::from_mode(0o700);
+        fs::set_permissions(&self.0, private).map_err(|e| io_error(&self.0, &e))?;
+        let mut random = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *random).map_err(|e| {
+            io_error(&self.secret(), &format!("no random numbers are to be had for it: {e}"))
+        })?;
+        let text = format!("{SECRET_PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*random));
+        self.create_once(&self.secret(), text.as_bytes())?;
+        self.create_once(&self.database(), b"")
+    }
+
+    /// A store belongs into a directory of its own; `lost+found` is the file system's.
+    fn refuse_if_in_use(&self) -> Result<(), StoreError> {
+        let own = |name: &OsStr| {
+            let name = name.to_string_lossy();
+            ["optout.db", "store.secret"].iter().any(|file| name.starts_with(file))
+                || name == "lost+found"
+        };
+        let entries = fs::read_dir(&self.0).map_err(|e| io_error(&self.0, &e))?;
+        for entry in entries.map_while(Result::ok) {
+            if !own(&entry.file_name()) {
+                return Err(StoreError::InUse(self.0.clone()));
             }
-            let mut random = Zeroizing::new([0; 32]);
-            getrandom::fill(&mut *random).map_err(|e| {
-                io_error(&self.secret(), &format!("no random numbers are to be had for it: {e}"))
-            })?;
-            let text = format!("{SECRET_PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*random));
-            self.create_once(&self.secret(), text.as_bytes())?;
-            self.create_once(&self.database(), b"")?;
         }
         Ok(())
     }
@@ -93,18 +119,29 @@ impl DataDir {
         self.sync()
     }
 
+    /// Writes a file of a name that nobody else has, for the directory's owner: root may run a
+    /// command beside a service that runs as another user.
     fn write_beside(&self, path: &Path, content: &[u8]) -> Result<PathBuf, StoreError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|e| io_error(path, &e))?;
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.new", std::process::id()));
+        name.push(format!(".{:016x}.new", u64::from_be_bytes(random)));
         let beside = path.with_file_name(name);
         let write = || {
             let mut options = OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
+            let (owner, own) = (fs::metadata(&self.0)?, file.metadata()?);
+            if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
+                chown(&beside, Some(owner.uid()), Some(owner.gid()))?;
+            }
             file.write_all(content)?;
             file.sync_all()
         };
-        write().map_err(|e| io_error(&beside, &e))?;
+        write().map_err(|e: io::Error| {
+            // Half a file is of no use to anybody; the first error is the one to tell.
+            let _ = fs::remove_file(&beside);
+            io_error(&beside, &e)
+        })?;
         Ok(beside)
     }
 

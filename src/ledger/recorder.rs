@@ -1,9 +1,10 @@
 //! Gathers the acts of many tasks into few transactions (group commit): a thread of its own takes
 //! all that waits, records it in one transaction, and only then answers each.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,8 +28,18 @@ pub struct RecorderCounts {
     pub failures: AtomicU64,
     /// Acts that met damage in the store, each alone in its transaction.
     pub damaged: AtomicU64,
-    /// Whether the last transaction failed.
-    failing: AtomicBool,
+    /// When the last transaction failed, if it did.
+    failed_at: Mutex<Option<Instant>>,
+}
+
+impl RecorderCounts {
+    fn failed_at(&self) -> Option<Instant> {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_failed_at(&self, when: Option<Instant>) {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = when;
+    }
 }
 
 /// The way by which tasks record acts.
@@ -89,12 +100,17 @@ impl Recorder {
 
     /// Whether the store refused the last transaction.
     pub fn is_failing(&self) -> bool {
-        self.counts.failing.load(Ordering::Relaxed)
+        self.counts.failed_at().is_some()
+    }
+
+    /// If the store refused the last transaction, whether that was no longer ago than `time`.
+    pub fn failed_within(&self, time: Duration) -> Option<bool> {
+        self.counts.failed_at().map(|failed| failed.elapsed() <= time)
     }
 
     /// Notes that the store takes writes again, as somebody has seen.
     pub fn has_recovered(&self) {
-        self.counts.failing.store(false, Ordering::Relaxed);
+        self.counts.set_failed_at(None);
     }
 
     /// Records what still waits, and ends; blocks until that is done. Later acts are refused.
@@ -160,7 +176,7 @@ impl<C: Fn() -> Time> Writer<C> {
 
     fn transact(&self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
         let recorded = self.store.record(commands, (self.clock)());
-        self.counts.failing.store(recorded.is_err(), Ordering::Relaxed);
+        self.counts.set_failed_at(recorded.is_err().then(Instant::now));
         let (kind, acts) = match recorded {
             Ok(_) => (&self.counts.commits, commands.len()),
             Err(_) => (&self.counts.failures, 0),

@@ -117,6 +117,16 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the store cannot be read.
     fn knows(&self, scope: &Scope) -> Result<bool, StoreError>;
 
+    /// The time at which a reader stands: its clock, or the last event's `at` when the clock is
+    /// behind, as it is for what is recorded.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn moment(&self, clock: Time) -> Result<Time, StoreError> {
+        Ok(self.look()?.last_at.map_or(clock, |last| last.max(clock)))
+    }
+
     /// Where the history ends, and whether the [`Store::api_keys`] changed.
     /// Cheap, so that it can be asked every few milliseconds.
     ///
@@ -307,6 +317,8 @@ pub enum Page {
 pub struct Look {
     /// The number of the last event, 0 when there is none.
     pub last_event: u64,
+    /// Its `at`.
+    pub last_at: Option<Time>,
     /// Grows whenever API keys change.
     pub api_keys_generation: u64,
 }
@@ -333,6 +345,10 @@ impl Verification {
 pub enum StoreError {
     /// There is no store in this directory.
     Missing(PathBuf),
+    /// The directory holds other things and no store.
+    InUse(PathBuf),
+    /// The database was moved or removed while it was open.
+    Replaced(PathBuf),
     /// The database is gone, while the files that belong to it are there.
     Lost(PathBuf),
     /// The file is no store of this program.
@@ -393,6 +409,17 @@ impl fmt::Display for StoreError {
                  make one with `optout serve` or `optout key new`",
                 path.display()
             ),
+            Self::InUse(path) => write!(
+                f,
+                "{} holds other files: name an empty directory, or one that is not there yet, with \
+                 --data",
+                path.display()
+            ),
+            Self::Replaced(path) => write!(
+                f,
+                "{} was moved or removed while it was in use: put it back, or start again",
+                path.display()
+            ),
             Self::Lost(path) => write!(
                 f,
                 "{} is missing, while the keys that belong to it are there: restore a backup, or \
@@ -434,7 +461,9 @@ impl fmt::Display for StoreError {
                 "{} is damaged ({detail}): keep it as it is and restore a backup",
                 path.display()
             ),
-            Self::Io { path, detail } => write!(f, "{}: {detail}", path.display()),
+            Self::Io { path, detail } => {
+                write!(f, "{}: {detail}: see that it belongs to this user", path.display())
+            }
             Self::Failed(what) => write!(f, "{what} failed: please report this"),
             Self::Overloaded => f.write_str("the store is busy: try again later"),
         }

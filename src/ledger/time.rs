@@ -90,7 +90,7 @@ impl fmt::Display for TimeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "a time is written in RFC 3339 with its offset, such as 2026-01-31T12:00:00Z or \
-             2026-01-31T13:00:00+01:00, and lies between 1970 and 9999",
+             2026-01-31T13:00:00+01:00, and lies between 1970 and 9999-12-30",
         )
     }
 }

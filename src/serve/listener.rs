@@ -159,6 +159,8 @@ async fn connection<F>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // Who sends a request and closes their side at once has asked all the same.
+        .half_close(true)
         .header_read_timeout(settings.limits.header)
         .max_buf_size(MAX_HEADER)
         .max_headers(MAX_FIELDS)

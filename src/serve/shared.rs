@@ -23,6 +23,9 @@ use crate::link::{BaseUrl, Keyring, MailtoHost};
 /// appends to be acted on by another within 10 ms; the question costs about a microsecond.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// So long after the last failed transaction the store may be tried by a probe.
+const QUIET: Duration = Duration::from_secs(5);
+
 /// Reads of the store at once; each may need a thread and a connection.
 const READS: usize = 32;
 
@@ -98,11 +101,14 @@ impl SharedKeys {
     }
 
     fn reload(&self, store: &dyn Store, dir: &DataDir) -> Result<(), String> {
-        let signing = KeyFile::read(dir).map_err(|e| e.to_string())?.into_keyring();
-        let api = store.api_keys().map_err(|e| e.to_string())?;
-        *self.signing.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signing);
-        *self.api.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(api);
-        Ok(())
+        // Each for itself: a broken key file must not keep a revoked API key alive.
+        let signing = KeyFile::read(dir).map(KeyFile::into_keyring).map(|keys| {
+            *self.signing.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        });
+        let api = store.api_keys().map(|keys| {
+            *self.api.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        });
+        signing.map_err(|e| e.to_string()).and(api.map_err(|e| e.to_string()))
     }
 }
 
@@ -217,7 +223,8 @@ impl Shared {
     /// Whether opt-outs are accepted, and all is well. After a failure the store is tried, once a second at most,
     /// so that a service nobody sends to any more notices that it works again.
     pub(super) async fn health(&self) -> Health {
-        if self.recorder.is_failing() && self.may_probe() {
+        // While transactions go on failing, a probe that succeeds would say too little.
+        if self.recorder.failed_within(QUIET).is_some_and(|failed| !failed) && self.may_probe() {
             let probed = self.read(|store| store.probe()).await;
             if probed.is_ok() {
                 self.recorder.has_recovered();

@@ -91,7 +91,11 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind { key, address, error } => {
-                write!(f, "cannot listen on {address} ({error}): choose another address in {key}")
+                write!(
+                    f,
+                    "cannot listen on {address} ({error}): is another service running there? \
+                     --set {key}=HOST:PORT chooses another address"
+                )
             }
             Self::Handed(what) => f.write_str(what),
         }

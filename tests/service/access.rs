@@ -72,7 +72,9 @@ fn each_role_may_do_what_the_contract_says() {
     let place = Place::with_store();
     let service = place.serve();
     let keys = ["sender", "auditor", "operator"].map(|role| new_key(&place, &["--role", role]));
-    eventually("a key is needed", || service.api("GET", CHECK, &[], "").status == 401);
+    eventually("the last key is known", || {
+        as_holder(&service, &keys[2], "GET", CHECK, "").status == 200
+    });
     let suppress = r#"{"recipient":"a@example.org","scope":"news.example.com","reason":"bounce"}"#;
     let opt_in = r#"{"recipient":"b@example.org","list":"news.example.com","evidence":"form"}"#;
     let release =
@@ -109,7 +111,7 @@ fn a_bound_key_reaches_nothing_outside_its_scopes() {
     place.done(&["suppress", "a@example.org", "--list", "shop.example.net"]);
     place.done(&["suppress", "a@example.org", "--all", "--reason", "bounce"]);
     let key = new_key(&place, &["--role", "operator", "--list", "news.example.com"]);
-    eventually("a key is needed", || service.api("GET", CHECK, &[], "").status == 401);
+    eventually("the key is known", || service.api("GET", CHECK, &[], "").status == 401);
     let ask = |method, path, body| as_holder(&service, &key, method, path, body);
     assert_eq!(
         ask("GET", "/v1/check?list=shop.example.net&recipient=a@example.org", "").status,
@@ -169,4 +171,46 @@ fn only_trusted_proxies_name_the_client() {
         eventually("a line in the log", || service.log().contains("did not open"));
         assert!(service.log().contains(&format!(r#""client":"{client}""#)), "{}", service.log());
     }
+}
+
+/// A broken key file must not keep a revoked API key alive, nor the API open.
+#[test]
+fn api_keys_count_at_once_even_beside_a_broken_key_file() {
+    let place = Place::with_store();
+    let service = place.serve();
+    // It reads its keys when it starts, after it has said where it listens.
+    assert_eq!(service.public("GET", "/healthz", &[], b"").status, 200);
+    let path = place.data().join("signing-keys.toml");
+    let good = std::fs::read(&path).expect("the key file");
+    std::fs::write(&path, [&good[..], b"x"].concat()).expect("written");
+    let key = new_key(&place, &["--role", "operator"]);
+    eventually("a key is needed", || service.api("GET", CHECK, &[], "").status == 401);
+    assert_eq!(as_holder(&service, &key, "GET", CHECK, "").status, 200);
+    let id = key.split('_').nth(2).expect("an id").to_owned();
+    place.done(&["apikey", "revoke", &id]);
+    eventually("it is refused", || as_holder(&service, &key, "GET", CHECK, "").status == 401);
+    eventually("it is told", || {
+        service.public("GET", "/healthz", &[], b"").body.trim() == "degraded"
+    });
+    std::fs::write(&path, good).expect("written");
+    eventually("all is well", || service.public("GET", "/healthz", &[], b"").body.trim() == "ok");
+}
+
+/// A request that is held open does not outlive the key it came with.
+#[test]
+fn a_waiting_follower_whose_key_is_revoked_is_told_nothing() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let key = new_key(&place, &["--role", "auditor"]);
+    eventually("the key is known", || as_holder(&service, &key, "GET", CHECK, "").status == 200);
+    let mut follower = crate::common::Connection::open(service.api);
+    let bearer = format!("Authorization: Bearer {key}");
+    follower.send_request("GET", "/v1/events?after=latest&wait=30", &[&bearer], b"");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let id = key.split('_').nth(2).expect("an id").to_owned();
+    place.done(&["apikey", "revoke", &id]);
+    eventually("it is refused", || as_holder(&service, &key, "GET", CHECK, "").status == 401);
+    place.done(&["suppress", "a@example.org", "--list", LIST]);
+    let reply = follower.reply("GET").expect("an answer");
+    assert!(reply.status == 401 && !reply.body.contains("a@example.org"), "{reply:?}");
 }

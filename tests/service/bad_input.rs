@@ -193,6 +193,7 @@ fn the_api_answers_400_with_the_field() {
         );
     }
     for body in [
+        r#"["news",["a@b.example"]]"#,
         "",
         "{",
         "[]",

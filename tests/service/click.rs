@@ -250,3 +250,18 @@ fn the_greeting_gives_a_link_that_works() {
     assert_eq!(service.api("GET", check, &[], "").json()["suppressed"], true);
     assert!(place.path().join("optout-data").is_dir());
 }
+
+/// Who sends the whole request and closes their side at once has asked all the same.
+#[test]
+fn a_click_whose_sender_closes_their_side_is_recorded_and_answered() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let recipients: Vec<_> = (0..100).map(|n| format!("h{n}@example.org")).collect();
+    for path in place.links(LIST, &recipients) {
+        let mut connection = Connection::open(service.public);
+        connection.send_request("POST", &path, &[], b"List-Unsubscribe=One-Click");
+        connection.stream().shutdown(std::net::Shutdown::Write).expect("half closed");
+        assert_eq!(connection.reply("POST").expect("an answer").status, 200);
+    }
+    assert_eq!(place.history().len(), 100);
+}

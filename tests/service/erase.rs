@@ -141,3 +141,44 @@ fn forgetting_works_while_the_service_is_under_load() {
     service.stop();
     place.verify();
 }
+
+/// Notes are looked through as texts, since in the file one may be split over two pages; and a
+/// longer address in a note is told apart from the one that was forgotten.
+#[test]
+fn quotes_in_notes_are_found_wherever_they_lie() {
+    let place = Place::with_store();
+    for (n, at) in [10, 430, 450, 455, 460, 2000, 4050].into_iter().enumerate() {
+        let (ann, bob) = (format!("ann{n}@example.org"), format!("bob{n}@example.org"));
+        let note = format!("{}{ann}", "x ".repeat(at / 2));
+        place.done(&["suppress", &ann, "--list", LIST]);
+        place.done(&["suppress", &bob, "--list", LIST, "--note", &note]);
+        assert_eq!(place.run(&["forget", &ann]).status.code(), Some(2), "{at}");
+    }
+    place.done(&["suppress", "eve@example.org", "--list", LIST]);
+    place.done(&[
+        "suppress",
+        "steve@example.org",
+        "--list",
+        LIST,
+        "--note",
+        "steve@example.org called",
+    ]);
+    place.done(&["forget", "eve@example.org"]);
+    place.verify();
+}
+
+#[test]
+fn a_link_may_bring_any_text_as_recipient() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let id = place.json(&["key", "list"])[0]["key"].as_str().expect("an id").to_owned();
+    let key: optout::link::SigningKey = place.done(&["key", "show", &id]).parse().expect("a key");
+    let list: optout::link::ListId = LIST.parse().expect("a list");
+    for recipient in ["\0nul@example.org", "\0\0", " ", "\u{202e}gro.elpmaxe@a", "@", "a@@b"] {
+        let link = optout::link::Link::new(1, list.clone(), "", recipient).expect("a link");
+        assert_eq!(service.click(&format!("/u/{}", link.seal(&key))).status, 200);
+    }
+    assert_eq!(place.history().len(), 6);
+    assert!(!place.done(&["history"]).contains('\u{202e}'));
+    place.verify();
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Connection, LIST, Place, text};
+use crate::common::{Connection, LIST, Place, eventually, text};
 
 fn sqlite(place: &Place) -> rusqlite::Connection {
     rusqlite::Connection::open(place.data().join("optout.db")).expect("the database")
@@ -116,6 +116,12 @@ fn verify_finds_each_kind_of_change() {
         ),
         ("UPDATE recipient SET address = NULL", "brought the address"),
         ("DELETE FROM scope", "is not among the known ones"),
+        ("INSERT INTO event VALUES (-1, NULL, x'', x'')", "before the first"),
+        ("INSERT INTO personal VALUES (99, x'61', NULL)", "after the last event"),
+        (
+            "CREATE TRIGGER t BEFORE INSERT ON recipient BEGIN SELECT raise(ignore); END",
+            "trigger t",
+        ),
         ("INSERT INTO repeats VALUES (zeroblob(16), 'x', 1)", "unknown recipients"),
     ];
     for (change, names) in changes {
@@ -130,7 +136,7 @@ fn verify_finds_each_kind_of_change() {
         ]);
         place.done(&["suppress", "a@example.org", "--all", "--note", "by phone"]);
         place.verify();
-        assert!(sqlite(&place).execute(change, []).expect(change) > 0, "{change}");
+        sqlite(&place).execute_batch(change).expect(change);
         let output = place.run(&["verify"]);
         let said = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{change}: {said}{}", text(&output.stderr));
@@ -229,4 +235,91 @@ fn verify_names_a_damaged_page_and_exits_1() {
         "{said}{}",
         text(&output.stderr)
     );
+}
+
+/// SQLite goes on with a file that was removed, and nobody else would see what it writes.
+#[test]
+fn a_store_that_was_moved_away_takes_no_more_clicks() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let path = place.link(LIST, "a@example.org", "");
+    fs::rename(place.data(), place.path().join("elsewhere")).expect("moved");
+    eventually("it is noticed", || service.click(&path).status == 503);
+    assert_eq!(service.public("GET", "/healthz", &[], b"").status, 503);
+    fs::rename(place.path().join("elsewhere"), place.data()).expect("moved back");
+    eventually("it works again", || service.click(&path).status == 200);
+    assert_eq!(place.check(LIST, "a@example.org"), 1);
+}
+
+#[test]
+fn a_directory_with_other_things_in_it_is_not_taken() {
+    let place = Place::new();
+    fs::create_dir(place.data()).expect("made");
+    fs::write(place.data().join("letter.txt"), "").expect("written");
+    for command in ["serve", "key"] {
+        let arguments = if command == "key" {
+            vec!["key", "new"]
+        } else {
+            vec!["serve", "--set", "public.listen=127.0.0.1:0", "--set", "api.listen=127.0.0.1:0"]
+        };
+        let output = place.run(&arguments);
+        assert!(
+            output.status.code() == Some(2) && text(&output.stderr).contains("other files"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    assert_eq!(fs::read_dir(place.data()).expect("a directory").count(), 1, "nothing was made");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = Place::new();
+    let listen = format!("public.listen={}", taken.local_addr().expect("an address"));
+    let output = place.run(&["serve", "--set", &listen]);
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("another service"));
+    assert!(!place.data().exists(), "a start that cannot succeed leaves no store");
+}
+
+/// What root changes beside a service that runs as another user stays that user's.
+#[test]
+fn files_keep_the_owner_of_the_directory() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let place = Place::with_store();
+    if fs::metadata("/proc/self").expect("it is there").uid() != 0 {
+        return crate::common::skip("only root can give files to another user");
+    }
+    for entry in fs::read_dir(place.data()).expect("a directory") {
+        chown(entry.expect("an entry").path(), Some(65534), Some(65534)).expect("given");
+    }
+    chown(place.data(), Some(65534), Some(65534)).expect("given");
+    place.done(&["key", "new"]);
+    place.done(&["suppress", "a@example.org", "--list", LIST]);
+    for entry in fs::read_dir(place.data()).expect("a directory") {
+        let entry = entry.expect("an entry");
+        assert_eq!(entry.metadata().expect("it is there").uid(), 65534, "{:?}", entry.path());
+    }
+}
+
+/// Several first starts at once, as with containers that share a volume: one store comes of it.
+#[test]
+fn first_starts_at_once_make_one_store() {
+    for _ in 0..10 {
+        let place = Place::new();
+        let children: Vec<_> = (0..4)
+            .map(|_| {
+                place
+                    .command(&["key", "new"])
+                    .stdout(std::process::Stdio::null())
+                    .stderr(std::process::Stdio::null())
+                    .spawn()
+                    .expect("it runs")
+            })
+            .collect();
+        for mut child in children {
+            assert_eq!(child.wait().expect("it ends").code(), Some(0));
+        }
+        assert_eq!(place.json(&["key", "list"]).len(), 4);
+        let left = fs::read_dir(place.data())
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").file_name());
+        assert!(left.into_iter().all(|name| !name.to_string_lossy().ends_with(".new")));
+    }
 }

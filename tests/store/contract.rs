@@ -44,6 +44,7 @@ macro_rules! holds_for {
                 pages_go_both_ways_and_stop_at_the_ends
                 looks_tell_what_others_wrote
                 key_uses_are_kept
+                a_clock_that_was_set_back_loses_nothing
                 forgetting_erases_address_and_notes_and_keeps_the_rest
             );
         }
@@ -276,5 +277,27 @@ fn forgetting_erases_address_and_notes_and_keeps_the_rest(subject: &impl Subject
     assert_eq!(address.as_deref(), Some("alice@EXAMPLE.org"), "an act that changes something");
     let unknown = ForgetRequest { recipient: recipient("z@example.org"), ..request };
     assert!(!store.forget(&unknown, at(5)).expect("nothing to do").known);
+    intact(&*store);
+}
+
+/// A clock that ran ahead and was set back: what is read and what is recorded see one time.
+fn a_clock_that_was_set_back_loses_nothing(subject: &impl Subject) {
+    let store = subject.open();
+    store.record(&[opt_out("ahead@example.org", "x")], at(1_000_000)).expect("recorded");
+    assert_eq!(store.moment(at(0)).expect("read"), at(1_000_000));
+    assert_eq!(store.moment(at(2_000_000)).expect("read"), at(2_000_000));
+    let pause = |until| {
+        Command::new(
+            recipient("a@example.org"),
+            Act::Pause { scope: scope("x"), until: at(until) },
+            Source::Cli,
+        )
+    };
+    let past = store.record(&[pause(500_000)], at(0)).expect("recorded").remove(0);
+    assert!(!past.changed && past.standing.active(past.at).count() == 0, "it is over already");
+    let to_come = store.record(&[pause(1_500_000)], at(0)).expect("recorded").remove(0);
+    let now = store.moment(at(0)).expect("read");
+    let standing = store.standings(&[recipient("a@example.org")]).expect("read").remove(0);
+    assert!(to_come.changed && standing.active(now).count() == 1);
     intact(&*store);
 }

@@ -30,6 +30,9 @@ const SHORTEST_NEEDLE: usize = 5;
 
 const CHUNK: usize = 1 << 20;
 
+/// Rows that one read looks through.
+const SLICE: i64 = 50_000;
+
 /// Erases, and looks whether it worked.
 pub(super) fn forget(
     store: &SqliteStore,
@@ -51,7 +54,11 @@ pub(super) fn forget(
     let Some(written) = erased else {
         return Ok(Forgotten { known: false, still_in: Vec::new() });
     };
-    truncate_log(store)?;
+    match truncate_log(store) {
+        // Somebody's long read holds the log: the search will name it.
+        Ok(()) | Err(StoreError::Locked) => {}
+        Err(error) => return Err(error),
+    }
     let still_in = search(store, &Needles::of(recipient, written))?;
     Ok(Forgotten { known: true, still_in })
 }
@@ -88,6 +95,16 @@ fn truncate_log(store: &SqliteStore) -> Result<(), StoreError> {
     }
 }
 
+/// What may stand in a local part beside letters and digits (RFC 5321 section 4.1.2).
+const ATOM: &[u8] = b".!#$%&'*+-/=?^_`{|}~";
+
+/// How often an address stands in what is kept.
+#[derive(Debug, Default)]
+struct Kept {
+    alone: u64,
+    within_others: u64,
+}
+
 /// The forms of an address to look for, in ASCII lower case.
 struct Needles(Vec<Finder<'static>>);
 
@@ -108,6 +125,30 @@ impl Needles {
     /// How often any form stands in `text`, which is in lower case.
     fn count(&self, text: &[u8]) -> u64 {
         self.0.iter().map(|finder| finder.find_iter(text).count() as u64).sum()
+    }
+
+    /// How often any form stands in a text that is kept: by itself, and as a part of a longer
+    /// address, as `a@example.org` in `maria@example.org`.
+    fn count_in_text(&self, text: &[u8]) -> Kept {
+        let text = text.to_ascii_lowercase();
+        let mut kept = Kept::default();
+        for finder in &self.0 {
+            for start in finder.find_iter(&text) {
+                let (before, after) = (&text[..start], &text[start + finder.needle().len()..]);
+                let goes_on = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80;
+                let longer = before.last().is_some_and(|byte| goes_on(byte) || ATOM.contains(byte))
+                    || match after {
+                        [b'.' | b'-', next, ..] => goes_on(next),
+                        [next, ..] => goes_on(next),
+                        [] => false,
+                    };
+                match longer {
+                    true => kept.within_others += 1,
+                    false => kept.alone += 1,
+                }
+            }
+        }
+        kept
     }
 
     fn longest(&self) -> usize {
@@ -146,7 +187,9 @@ fn search(store: &SqliteStore, needles: &Needles) -> Result<Vec<PathBuf>, StoreE
             still_in.push(path);
         }
     }
-    if count_in_database(store, needles)? > 0 && !is_all_others(store, needles)? {
+    // Notes are looked through as texts: in the file one may be split over two pages.
+    let quoted = count_in_kept(store, needles)?.alone > 0;
+    if quoted || (count_in_database(store, needles)? > 0 && !is_all_others(store, needles)?) {
         still_in.insert(0, database);
     }
     Ok(still_in)
@@ -185,8 +228,8 @@ fn is_others_log(store: &SqliteStore, needles: &Needles, path: &Path) -> Result<
     Ok(count_in_path(needles, path)? == 0)
 }
 
-/// `maria@example.org` holds `a@example.org`: counts, with writers held off, how often the
-/// address stands within addresses that are kept, and whether the file has it more often.
+/// Whether all that the file has of the address are parts of longer ones that are kept. Counts
+/// with writers held off, so that nothing comes in between.
 fn is_all_others(store: &SqliteStore, needles: &Needles) -> Result<bool, StoreError> {
     let path = store.dir.database();
     let log = path.with_extension("db-wal");
@@ -200,18 +243,45 @@ fn is_all_others(store: &SqliteStore, needles: &Needles) -> Result<bool, StoreEr
         if fs::metadata(&log).is_ok_and(|log| log.len() > 0) && began.elapsed() < TRUNCATE_WAIT {
             continue;
         }
-        let kept = count_in_kept(&held, needles).map_err(|e| sql_error(&path, e))?;
-        return Ok(count_in_database(store, needles)? == kept);
+        let mut kept = Kept::default();
+        let mut after = Some(0);
+        while let Some(from) = after {
+            after = add_kept(&held, needles, from, &mut kept).map_err(|e| store.explain(e))?;
+        }
+        return Ok(count_in_database(store, needles)? <= kept.within_others);
     }
 }
 
-fn count_in_kept(transaction: &Transaction<'_>, needles: &Needles) -> rusqlite::Result<u64> {
-    let mut statement = transaction.prepare("SELECT address FROM personal")?;
-    let mut rows = statement.query([])?;
-    let mut kept = 0;
-    while let Some(row) = rows.next()? {
-        let address = row.get_ref(0)?.as_blob_or_null().unwrap_or(None).unwrap_or_default();
-        kept += needles.count(&address.to_ascii_lowercase());
+/// Looks through all addresses and notes, in slices, so that no read lasts long.
+fn count_in_kept(store: &SqliteStore, needles: &Needles) -> Result<Kept, StoreError> {
+    let mut kept = Kept::default();
+    let mut after = Some(0);
+    while let Some(from) = after {
+        after = store.read(|transaction| add_kept(transaction, needles, from, &mut kept))?;
     }
     Ok(kept)
+}
+
+/// One slice of `personal` after the event `from`; where the next begins.
+fn add_kept(
+    transaction: &Transaction<'_>,
+    needles: &Needles,
+    from: i64,
+    kept: &mut Kept,
+) -> Result<Option<i64>, WorkError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT event, address, note FROM personal WHERE event > ?1 ORDER BY event LIMIT ?2",
+    )?;
+    let mut rows = statement.query([from, SLICE])?;
+    let (mut read, mut last) = (0, from);
+    while let Some(row) = rows.next()? {
+        (read, last) = (read + 1, row.get(0)?);
+        for column in [1, 2] {
+            let text = row.get_ref(column)?.as_blob_or_null().unwrap_or(None).unwrap_or_default();
+            let found = needles.count_in_text(text);
+            kept.alone += found.alone;
+            kept.within_others += found.within_others;
+        }
+    }
+    Ok((read == SLICE).then_some(last))
 }

@@ -10,8 +10,10 @@ mod read;
 mod schema;
 mod verify;
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use rusqlite::types::{FromSql, ToSql};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use crate::ledger::api_key::ApiKey;
-use crate::ledger::data_dir::DataDir;
+use crate::ledger::data_dir::{DataDir, io_error};
 use crate::ledger::event::Event;
 use crate::ledger::key_file::KeyFile;
 use crate::ledger::policy::Standing;
@@ -46,6 +48,9 @@ pub struct SqliteStore {
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     watch: Mutex<Watch>,
+    /// Which file was opened, and whether it is no longer the one of its name.
+    inode: u64,
+    replaced: AtomicBool,
     /// The database as a plain file, for searching its bytes. Closing any handle of a file drops
     /// all locks that the process has on it, SQLite's too, so this one is kept until SQLite's are
     /// closed: fields are dropped in their order, and this is the last.
@@ -69,7 +74,7 @@ impl SqliteStore {
     /// When there is none, when it is not ours, newer than this program, or was made with another
     /// secret, and when it cannot be read.
     pub fn open(dir: &DataDir) -> Result<Self, StoreError> {
-        if !dir.holds_a_store() {
+        if !dir.holds_a_store()? {
             return Err(StoreError::Missing(dir.path().to_owned()));
         }
         Self::open_with(dir, schema::Empty::Refused)
@@ -105,6 +110,8 @@ impl SqliteStore {
             writer: Mutex::new(writer),
             readers: Mutex::default(),
             watch: Mutex::new(watch),
+            inode: fs::metadata(&path).map_err(|e| io_error(&path, &e))?.ino(),
+            replaced: AtomicBool::new(false),
             raw: OnceLock::new(),
         })
     }
@@ -114,6 +121,7 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, WorkError>,
     ) -> Result<T, StoreError> {
+        self.refuse_if_replaced()?;
         let mut writer = lock(&self.writer);
         let run = || {
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -146,6 +154,13 @@ impl SqliteStore {
             readers.push(reader);
         }
         result
+    }
+
+    fn refuse_if_replaced(&self) -> Result<(), StoreError> {
+        match self.replaced.load(Ordering::Relaxed) {
+            true => Err(StoreError::Replaced(self.dir.database())),
+            false => Ok(()),
+        }
     }
 
     fn explain(&self, error: WorkError) -> StoreError {
@@ -213,6 +228,10 @@ impl Store for SqliteStore {
     }
 
     fn look(&self) -> Result<Look, StoreError> {
+        // SQLite goes on with a file that was removed, and nobody else would see what it writes.
+        let inode = fs::metadata(self.dir.database()).map(|meta| meta.ino()).ok();
+        self.replaced.store(inode != Some(self.inode), Ordering::Relaxed);
+        self.refuse_if_replaced()?;
         let mut watch = lock(&self.watch);
         read::look(&mut watch).map_err(|e| self.explain(e))
     }

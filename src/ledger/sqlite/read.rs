@@ -89,7 +89,7 @@ pub(super) fn last_event(connection: &Connection) -> Result<Option<Event>, WorkE
 
 /// What `personal` holds for an event, as text; `None` for what is absent or overwritten.
 pub(super) fn personal_text(blob: Option<&[u8]>) -> Option<String> {
-    let kept = blob.filter(|bytes| bytes.first().is_some_and(|&first| first != 0))?;
+    let kept = blob.filter(|bytes| bytes.iter().any(|&byte| byte != 0))?;
     Some(String::from_utf8_lossy(kept).into_owned())
 }
 
@@ -99,15 +99,17 @@ pub(super) fn address(
     number: Option<u64>,
 ) -> Result<Option<String>, WorkError> {
     let Some(number) = number else { return Ok(None) };
-    personal(connection, "SELECT address FROM personal WHERE event = ?1", number)
+    let mut statement =
+        connection.prepare_cached("SELECT address FROM personal WHERE event = ?1")?;
+    let mut rows = statement.query([row_number(number)])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    // Whatever it looks like: a link may bring any text, and what is erased is not pointed to.
+    let bytes = row.get_ref(0)?.as_blob_or_null().unwrap_or(None);
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
 }
 
-fn personal(
-    connection: &Connection,
-    query: &str,
-    number: u64,
-) -> Result<Option<String>, WorkError> {
-    let mut statement = connection.prepare_cached(query)?;
+fn note(connection: &Connection, number: u64) -> Result<Option<String>, WorkError> {
+    let mut statement = connection.prepare_cached("SELECT note FROM personal WHERE event = ?1")?;
     let mut rows = statement.query([row_number(number)])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     Ok(personal_text(row.get_ref(0)?.as_blob_or_null().unwrap_or(None)))
@@ -162,9 +164,7 @@ fn entry(transaction: &Transaction<'_>, event: Event) -> Result<Entry, WorkError
         None => None,
     };
     let note = match event.note {
-        Some(_) => {
-            personal(transaction, "SELECT note FROM personal WHERE event = ?1", event.number)?
-        }
+        Some(_) => note(transaction, event.number)?,
         None => None,
     };
     Ok(Entry { event, recipient, note })
@@ -195,15 +195,12 @@ pub(super) fn look(watch: &mut Watch) -> Result<Look, WorkError> {
     let version =
         watch.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
     if watch.data_version != Some(version) {
-        watch.seen = watch
-            .connection
-            .prepare_cached(
-                "SELECT (SELECT coalesce(max(number), 0) FROM event),
-                        (SELECT value FROM meta WHERE name = 'api_keys_generation')",
-            )?
-            .query_row([], |row| {
-                Ok(Look { last_event: row.get(0)?, api_keys_generation: row.get(1)? })
-            })?;
+        let last = last_event(&watch.connection)?;
+        watch.seen = Look {
+            last_event: last.as_ref().map_or(0, |event| event.number),
+            last_at: last.map(|event| event.at),
+            api_keys_generation: super::meta(&watch.connection, "api_keys_generation")?,
+        };
         watch.data_version = Some(version);
     }
     Ok(watch.seen)

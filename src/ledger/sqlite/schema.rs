@@ -67,6 +67,10 @@ const MIGRATIONS: &[&str] = &[
      ) STRICT;",
 ];
 
+/// The tables that the migrations leave.
+pub(super) const TABLES: &[&str] =
+    &["meta", "event", "personal", "recipient", "scope", "repeats", "key_use", "api_key"];
+
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// What to do with a database that holds nothing yet.

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use rusqlite::Transaction;
 
 use super::read::{self, RecipientRow, existing_event, personal_text};
-use super::{SqliteStore, WorkError, row_number};
+use super::{SqliteStore, WorkError, row_number, schema};
 use crate::ledger::event::{Action, Event, leaf_hash};
 use crate::ledger::policy::{Act, Standing, decide};
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
@@ -299,6 +299,26 @@ impl Check<'_> {
                 "{texts} rows with addresses or texts, but {} belong to events",
                 self.texts_in_chains
             ));
+        }
+        let orphans = "SELECT count(*) FROM personal WHERE event > ?1
+                       AND NOT EXISTS (SELECT 1 FROM event WHERE number = personal.event)";
+        let orphans: u64 =
+            transaction.query_row(orphans, [row_number(self.end)], |row| row.get(0))?;
+        let early = "SELECT count(*) FROM event WHERE number < 1";
+        let early: u64 = transaction.query_row(early, [], |row| row.get(0))?;
+        if orphans + early > 0 {
+            self.fault(format!(
+                "{orphans} texts after the last event, {early} events before the first"
+            ));
+        }
+        let mut statement = transaction.prepare(
+            "SELECT type || ' ' || name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'",
+        )?;
+        let things =
+            statement.query_map([], |row| row.get(0))?.collect::<Result<BTreeSet<String>, _>>()?;
+        let ours = schema::TABLES.iter().map(|table| format!("table {table}")).collect();
+        if let Some(thing) = things.symmetric_difference(&ours).next() {
+            self.fault(format!("the schema is not ours: {thing}"));
         }
         let mut statement = transaction.prepare("SELECT scope FROM scope")?;
         let kept =

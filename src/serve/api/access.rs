@@ -77,6 +77,18 @@ impl Caller {
         }
     }
 
+    /// Refuses a caller whose key was revoked since the request began.
+    pub(super) fn require_current(&self, shared: &Shared) -> Result<(), Problem> {
+        let is_current = match self {
+            Self::Local => shared.api_keys().is_empty(),
+            Self::Key(key) => shared.api_keys().contains(key),
+        };
+        match is_current {
+            true => Ok(()),
+            false => Err(Problem::new(StatusCode::UNAUTHORIZED, "this API key is no longer valid")),
+        }
+    }
+
     /// The key's id, for the history.
     pub(super) fn actor(&self) -> Option<String> {
         match self {
@@ -147,7 +159,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn local(peer: SocketAddr, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let host = header(headers, HOST).unwrap_or_default();
+    // Of several the wrong one might be looked at, so several are none.
+    let is_single = headers.get_all(HOST).iter().count() == 1;
+    let host = header(headers, HOST).filter(|_| is_single).unwrap_or_default();
     let proxied = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
     if !peer.ip().to_canonical().is_loopback() || proxied {
         return Err(Problem::new(

@@ -10,7 +10,7 @@ use super::super::shared::Shared;
 use super::access::Caller;
 use super::request::{Parameters, json_body, known_recipient, parse};
 use super::{Problem, json};
-use crate::ledger::{Recipient, RecipientError, Store, StoreError, SuppressionView, as_text};
+use crate::ledger::{Recipient, Standing, Store, StoreError, SuppressionView, as_text};
 use crate::link::{ListId, Scope};
 
 const MAX_RECIPIENTS: usize = 10_000;
@@ -108,7 +108,7 @@ pub(super) async fn many(
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    answer.errors.push(Refused { index, recipient, detail: error.to_string() });
+                    answer.errors.push(Refused { index, recipient, detail: error });
                 }
             }
         }
@@ -121,7 +121,26 @@ pub(super) async fn many(
 struct LookedUp {
     known: bool,
     /// For each recipient, in their order, what keeps its mail back.
-    answers: Vec<Result<Option<SuppressionView>, RecipientError>>,
+    answers: Vec<Result<Option<SuppressionView>, String>>,
+}
+
+/// What stands for each, or, when one of them meets damage, that for this one it cannot be said.
+fn standings(
+    store: &dyn Store,
+    recipients: &[Recipient],
+) -> Result<Vec<Result<Standing, String>>, StoreError> {
+    match store.standings(recipients) {
+        Ok(all) => Ok(all.into_iter().map(Ok).collect()),
+        Err(StoreError::Damaged { .. }) if recipients.len() > 1 => {
+            let each = recipients.chunks(1).map(|one| standings(store, one));
+            Ok(each.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        }
+        Err(error @ StoreError::Damaged { .. }) => {
+            tracing::error!(%error, "what stands for a recipient cannot be read");
+            Ok(vec![Err("what stands cannot be read: do not send".to_owned())])
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn look_up(
@@ -130,20 +149,24 @@ fn look_up(
     list: &ListId,
     texts: &[String],
 ) -> Result<LookedUp, StoreError> {
-    let at = now();
+    let at = store.moment(now())?;
     let known = store.knows(&Scope::from(list.clone()))?;
     let parsed = texts.iter().map(|text| store.find(text)).collect::<Result<Vec<_>, _>>()?;
     let recipients: Vec<Recipient> = parsed.iter().filter_map(|one| one.clone().ok()).collect();
-    let mut standings = store.standings(&recipients)?.into_iter();
+    let mut standings = standings(store, &recipients)?.into_iter();
     let mut answers = Vec::with_capacity(parsed.len());
     for one in parsed {
-        let Err(error) = one else {
-            let standing = standings.next().unwrap_or_default();
-            let stands = standing.suppression_for(list, at);
-            answers.push(Ok(stands.map(|stands| caller.view(stands, store)).transpose()?));
-            continue;
+        let standing = match one {
+            Ok(_) => standings.next().unwrap_or_else(|| Ok(Standing::default())),
+            Err(error) => Err(error.to_string()),
         };
-        answers.push(Err(error));
+        answers.push(match standing {
+            Ok(standing) => {
+                let stands = standing.suppression_for(list, at);
+                Ok(stands.map(|stands| caller.view(stands, store)).transpose()?)
+            }
+            Err(error) => Err(error),
+        });
     }
     Ok(LookedUp { known, answers })
 }
@@ -188,7 +211,9 @@ async fn all_standing(shared: &Shared, caller: &Caller, text: &str) -> Result<Re
             Err(problem) => return Ok(Err(problem)),
         };
         let standing = store.standings(&[recipient])?.pop().unwrap_or_default();
-        let active = standing.active(now()).filter(|stands| caller.is_touched_by(&stands.scope));
+        let active = standing
+            .active(store.moment(now())?)
+            .filter(|stands| caller.is_touched_by(&stands.scope));
         active.map(|stands| caller.view(stands, store)).collect::<Result<Vec<_>, _>>().map(Ok)
     });
     Ok(json(StatusCode::OK, &All { suppressions: suppressions.await?? }))

@@ -18,6 +18,12 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 const MAX_WAIT: u64 = 60;
 
+/// An answer ends early at about so many octets, since slow readers keep it in memory.
+const MAX_SIZE: usize = 1024 * 1024;
+
+/// About what an event takes without its note.
+const EVENT_SIZE: usize = 512;
+
 /// Pages that one request reads at most.
 const MAX_PAGES: usize = 32;
 
@@ -94,20 +100,24 @@ async fn gather(
     loop {
         let from = next;
         let entries = shared.read(move |store| store.entries(Page::After(from), page)).await?;
+        let last = entries.last().map_or(next, |entry| entry.event.number);
         let at_end = entries.len() < page;
         pages += 1;
-        let mut events = Vec::new();
+        let (mut events, mut size) = (Vec::new(), 0);
         for entry in entries {
-            if events.len() == limit {
+            if events.len() == limit || size > MAX_SIZE {
                 break;
             }
             next = entry.event.number;
+            size += entry.note.as_ref().map_or(0, String::len) + EVENT_SIZE;
             events.extend(view(caller, entry));
         }
+        // The wait may have been long, and the key been revoked meanwhile.
+        caller.require_current(shared)?;
         if !events.is_empty() || pages == MAX_PAGES {
             return Ok((events, next));
         }
-        if !at_end {
+        if !at_end || next < last {
             continue;
         }
         tokio::select! {

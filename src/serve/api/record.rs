@@ -43,8 +43,9 @@ pub(super) async fn suppress(
     let reason = body.reason.as_deref().map(|text| parse("reason", text)).transpose()?;
     let reason = reason.unwrap_or(Reason::Manual);
     let until = body.until.as_deref().map(|text| parse::<Time>("until", text)).transpose()?;
-    if until.is_some_and(|until| until <= now()) {
-        return Err(Problem::field("until", "this time is past: give a later one"));
+    let now = shared.read(|store| store.moment(now())).await?;
+    if until.is_some_and(|until| until <= now) {
+        return Err(Problem::field("until", format!("it is {now}: give a later time")));
     }
     let note = note("note", body.note.as_deref())?;
     caller.require(&scope)?;
@@ -138,6 +139,8 @@ async fn record(
     act: Act,
     note: Option<Note>,
 ) -> Result<Outcome, Problem> {
+    // The body may have taken its time, and the key been revoked meanwhile.
+    caller.require_current(shared)?;
     let command =
         Command { actor: caller.actor(), note, ..Command::new(recipient, act, Source::Api) };
     let recorded = shared.record(command, shared.settings.api.limits.record).await;

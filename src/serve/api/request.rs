@@ -83,6 +83,10 @@ pub(super) async fn json_body<T: DeserializeOwned>(
         }
         BodyError::Broken => Problem::new(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
     })?;
+    // A list could stand for an object whose fields it has in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is not a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(&body);
     let content = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();

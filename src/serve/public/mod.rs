@@ -144,11 +144,11 @@ async fn show(shared: &Shared, opened: Opened, form: Form) -> Reply {
     let recipient = Recipient::of_link(opened.link.recipient());
     let list = opened.link.list().clone();
     let asked = recipient.clone();
-    let read = shared.read(move |store| store.standings(&[asked])).await;
-    match read {
-        Ok(standings) => {
+    let read = shared.read(move |store| Ok((store.moment(now())?, store.standings(&[asked])?)));
+    match read.await {
+        Ok((at, standings)) => {
             let standing = standings.into_iter().next().unwrap_or_default();
-            let stands = standing.unsubscribed_from(&list, now());
+            let stands = standing.unsubscribed_from(&list, at);
             let stop = stands.map(|stands| Stop { since: stands.since, scope: &stands.scope });
             page::show(form, &Page { recipient: &recipient, list: &list, stop, done: false })
         }
