@@ -330,6 +330,8 @@ impl Drop for Service {
 pub struct Connection {
     stream: BufReader<TcpStream>,
     host: SocketAddr,
+    /// Whether reading failed, as it does when the other side breaks the connection off.
+    reset: bool,
 }
 
 impl Connection {
@@ -337,14 +339,19 @@ impl Connection {
         let stream = TcpStream::connect(host).expect("it listens");
         stream.set_read_timeout(Some(HANG)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
-        Self { stream: BufReader::new(stream), host }
+        Self { stream: BufReader::new(stream), host, reset: false }
     }
 
     /// As [`Connection::open`]; `None` when nobody listens.
     pub fn try_open(host: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(host).ok()?;
         stream.set_read_timeout(Some(HANG)).ok()?;
-        Some(Self { stream: BufReader::new(stream), host })
+        Some(Self { stream: BufReader::new(stream), host, reset: false })
+    }
+
+    /// Whether the other side did not end the connection but broke it off.
+    pub fn was_reset(&self) -> bool {
+        self.reset
     }
 
     pub fn stream(&mut self) -> &mut TcpStream {
@@ -379,7 +386,9 @@ impl Connection {
     pub fn reply(&mut self, method: &str) -> Option<Reply> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            if self.stream.read_line(&mut head).ok()? == 0 {
+            let read = self.stream.read_line(&mut head);
+            self.reset = read.is_err();
+            if read.ok()? == 0 {
                 return None;
             }
         }

@@ -1,10 +1,11 @@
 //! The tables, and how an older schema becomes the present one.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::{meta, sql_error};
+use super::{LOCK_WAIT, meta, sql_error};
 use crate::ledger::recipient::{Recipient, StoreSecret};
 use crate::ledger::store::StoreError;
 
@@ -110,7 +111,7 @@ pub(super) fn migrate(
 }
 
 fn run_migrations(connection: &mut Connection, secret: &StoreSecret) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    into_wal_mode(connection)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Asked again under the lock: another process may have been faster.
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -128,6 +129,22 @@ fn run_migrations(connection: &mut Connection, secret: &StoreSecret) -> rusqlite
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", KNOWN)?;
     transaction.commit()
+}
+
+/// SQLite does not wait for others' locks here, however short.
+fn into_wal_mode(connection: &Connection) -> rusqlite::Result<()> {
+    let began = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && began.elapsed() < LOCK_WAIT =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn check_secret(
