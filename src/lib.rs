@@ -36,8 +36,8 @@ stands for the recipient, asks [`ledger::decide`], appends the event with its ca
 write-ahead log. Only then the tasks get their outcomes, and the 200 leaves.
 
 Commands of the command line, in processes of their own, call the same [`ledger::Store`]. A
-thread of the service asks the store every 5 ms whether anybody wrote, which costs SQLite a
-microsecond: it wakes those who wait for events, and reads changed keys.
+thread of the service looks every 5 ms whether anybody wrote, which costs SQLite a microsecond: it
+wakes those who wait for events, reads changed keys, and notices a store that was moved away.
 
 # What lies where
 
@@ -68,8 +68,8 @@ copy of the database alone neither signs links nor tells who an identifier is.
    already stands" is answered from inside a transaction, which sees what was there when it began.
 10. It fails closed: a store that is missing, foreign, newer, or of another secret or canonical
     form is not opened, since a wrong one makes everybody look subscribed.
-11. Erasing is real: no read holds a snapshot for long, `forget` truncates the log and then
-    searches the files, and says which still hold the address.
+11. Erasing is real: reads are made in slices, so that none holds a snapshot for long; `forget`
+    truncates the log, then searches the files, and says which still hold the address.
 12. A failure that a person causes names the file, key or option, and what to do.
 
 # Choices that are not obvious
@@ -82,8 +82,17 @@ copy of the database alone neither signs links nor tells who an identifier is.
   sender that could shorten one could release it.
 * **Erased rows stay, as zeros.** Their length remains known, and their place on the disk is not
   given back; in exchange no copy of them, or of a neighbour, is left in an unused part of a page.
-* **A repeat counts per scope.** Repeats are counted in a table beside the history until the next
+* **What counts as a repeat**: the same action, scope, source and reason within 24 hours, changing
+  nothing, and with no text or the same one; another text is new, and stored. Repeats are counted in a table beside the history until the next
   event of that recipient and scope carries them; they are no part of what stands.
+* **A bound API key's feed holds the events within its scopes alone.** An opt-out from a wider scope
+  is not in it, since that would name recipients of other senders: checking before sending is what
+  keeps such mail back, and there scope and reason are shown.
+* **Readers stand at the history's time**, the clock or the last event's `at` when the clock is
+  behind, so that a clock that was set back shows what is recorded as it will be recorded.
+* **A link may bring any text as recipient**, and what is on record under it can be asked for,
+  shown and forgotten; nothing new is recorded under what is no address by other ways.
+* **Refusals of hyper's own** (a malformed or oversized header) do not carry our header fields.
 "#
 )]
 

@@ -148,3 +148,51 @@ fn a_connection_without_a_request_does_not_hold_up_the_end() {
     // Its own limits are 30 s.
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
+
+/// Invariant 2, as the kernel sees it: between a click's bytes in the log and its 200 lies a sync
+/// of the log. A kill cannot show that, since the kernel keeps what was written.
+#[test]
+fn each_200_leaves_after_a_sync_of_the_log() {
+    if std::process::Command::new("strace").arg("--version").output().is_err() {
+        return crate::common::skip("strace is not installed");
+    }
+    let place = Place::with_store();
+    let trace = place.path().join("trace");
+    let calls = "trace=pwrite64,fdatasync,fsync,write,writev,sendto";
+    let ports = ["--set", "public.listen=127.0.0.1:0", "--set", "api.listen=127.0.0.1:0"];
+    let served = place.command(&[&["serve"], &ports[..]].concat());
+    let mut command = std::process::Command::new("strace");
+    // -D: the service keeps its process id, and the tracer ends with it.
+    command.args(["-f", "-D", "-y", "-s", "16", "-e", calls, "-o"]).arg(&trace);
+    command.current_dir(place.path()).arg(served.get_program()).args(served.get_args());
+    let service = crate::common::Service::start(command);
+    for n in 0..5 {
+        let path = place.link(LIST, &format!("s{n}@example.org"), "");
+        assert_eq!(service.click(&path).status, 200);
+    }
+    service.stop();
+    eventually("the trace is whole", || {
+        std::fs::read_to_string(&trace).is_ok_and(|text| text.contains("+++ exited with 0 +++"))
+    });
+    let text = std::fs::read_to_string(&trace).expect("the trace");
+    // What became of the log since it was last written: `None` nothing, else whether it is synced.
+    let (mut log, mut answers) = (None, 0);
+    let mut syncing = HashSet::new();
+    for line in text.lines() {
+        let (thread, call) = line.split_once(' ').expect("a thread and a call");
+        let call = call.trim_start();
+        let is_log = call.contains("optout.db-wal>");
+        let is_sync = call.starts_with("fdatasync(") || call.starts_with("fsync(");
+        if call.starts_with("pwrite64(") && is_log {
+            log = Some(false);
+        } else if is_sync && is_log && call.contains("unfinished") {
+            syncing.insert(thread);
+        } else if (is_sync && is_log) || (call.contains("sync resumed") && syncing.remove(thread)) {
+            log = log.map(|_| true);
+        } else if call.contains("HTTP/1.1 200") {
+            assert_eq!(log.take(), Some(true), "written and synced before: {line}");
+            answers += 1;
+        }
+    }
+    assert_eq!(answers, 5, "{text}");
+}
