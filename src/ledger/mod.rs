@@ -15,6 +15,7 @@ mod policy;
 mod recipient;
 mod recorder;
 mod sqlite;
+mod standing;
 mod store;
 mod time;
 mod view;
@@ -23,10 +24,11 @@ pub use api_key::{ApiKey, Role};
 pub use data_dir::DataDir;
 pub use event::{Action, Event, Reason, Source, leaf_hash};
 pub use key_file::{KeyFile, KeyFileError, StoredKey};
-pub use policy::{Act, Decision, Standing, Suppression, decide};
+pub use policy::{Act, Decision, decide};
 pub use recipient::{Recipient, RecipientError, RecipientId, Salt, StoreSecret};
 pub use recorder::{Recorder, RecorderCounts};
 pub use sqlite::SqliteStore;
+pub use standing::{Standing, Suppression};
 pub use store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store,
     StoreError, Verification,

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use super::api_key::ApiKey;
 use super::event::{Event, Source};
-use super::policy::{Act, Standing, Suppression};
+use super::policy::Act;
 use super::recipient::{Recipient, RecipientError, RecipientId};
+use super::standing::{Standing, Suppression};
 use super::time::Time;
 use crate::link::{KeyId, Scope};
 

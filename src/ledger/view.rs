@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::as_text;
 use super::event::{Action, Reason, Source};
-use super::policy::Suppression;
+use super::standing::Suppression;
 use super::store::{Entry, Store, StoreError};
 use super::time::Time;
 use crate::link::{KeyId, Scope};

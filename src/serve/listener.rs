@@ -21,25 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 
+use super::phase::{Phase, reached};
 use super::reply::retry_after_seconds;
 use super::shared::{ListenerSettings, Shared};
-
-/// How far the service is on its way from starting to having stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    Serving,
-    /// No new connections; every answer asks the client to close.
-    Draining,
-    /// Idle connections are closed, the others after their answer.
-    Closing,
-}
-
-/// Waits until the service is that far on its way; for ever when nobody moves it any more.
-pub(super) async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
-    if phases.wait_for(|now| *now >= phase).await.is_err() {
-        std::future::pending().await
-    }
-}
 
 /// A request's header may have this many octets in all, and this many fields.
 const MAX_HEADER: usize = 16 * 1024;

@@ -7,6 +7,7 @@
 mod api;
 mod listener;
 mod metrics;
+mod phase;
 mod public;
 mod reply;
 mod shared;
@@ -24,7 +25,7 @@ pub use shared::{Limits, ListenerSettings, Settings};
 pub use sockets::{BindError, Sockets};
 
 use crate::ledger::{DataDir, Recorder, Store, Time};
-use listener::Phase;
+use phase::Phase;
 use shared::Shared;
 
 /// How long clients may go on using open connections once the service is told to stop; each

@@ -12,8 +12,8 @@ use hyper::HeaderMap;
 use ipnet::IpNet;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::listener::Phase;
 use super::metrics::Metrics;
+use super::phase::Phase;
 use crate::ledger::{
     ApiKey, Command, DataDir, KeyFile, Look, Outcome, Recorder, Store, StoreError,
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::read::{self, RecipientRow};
-use super::{WorkError, erase, row_number};
+use super::{WorkError, row_number};
 use crate::ledger::event::{Event, Source, bounded, leaf_hash};
 use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::{RecipientId, StoreSecret};
@@ -83,7 +83,7 @@ impl<'t> Batch<'t> {
         let event = self.event(id, command, note_hash, outcome.changed)?;
         self.insert(&event, row.last)?;
         if command.act == Act::Forget {
-            erase::overwrite(self.transaction, row.last)?;
+            overwrite(self.transaction, row.last)?;
             row.address = None;
         } else {
             self.keep_personal(&mut row, command, outcome.changed)?;
@@ -246,4 +246,20 @@ impl<'t> Batch<'t> {
         }
         Ok(())
     }
+}
+
+/// Overwrites in place, with as many zeros, what `personal` holds for the recipient whose newest event is `last`.
+fn overwrite(transaction: &Transaction<'_>, last: Option<u64>) -> Result<(), WorkError> {
+    let mut statement = transaction.prepare_cached(
+        "UPDATE personal
+         SET address = iif(address IS NULL, NULL, zeroblob(length(address))),
+             note = iif(note IS NULL, NULL, zeroblob(length(note)))
+         WHERE event = ?1",
+    )?;
+    let mut next = last;
+    while let Some(number) = next {
+        statement.execute([row_number(number)])?;
+        next = read::existing_event(transaction, number)?.prior.filter(|&prior| prior < number);
+    }
+    Ok(())
 }

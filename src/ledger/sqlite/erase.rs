@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use memchr::memmem::Finder;
 use rusqlite::{Transaction, TransactionBehavior};
 
-use super::read::{self, existing_event};
-use super::{SqliteStore, WorkError, append, lock, row_number, sql_error};
+use super::read;
+use super::{SqliteStore, WorkError, append, lock, sql_error};
 use crate::ledger::data_dir::io_error;
 use crate::ledger::policy::Act;
 use crate::ledger::recipient::Recipient;
@@ -61,22 +61,6 @@ pub(super) fn forget(
     }
     let still_in = search(store, &Needles::of(recipient, written))?;
     Ok(Forgotten { known: true, still_in })
-}
-
-/// Overwrites what `personal` holds for the recipient whose newest event is `last`.
-pub(super) fn overwrite(transaction: &Transaction<'_>, last: Option<u64>) -> Result<(), WorkError> {
-    let mut statement = transaction.prepare_cached(
-        "UPDATE personal
-         SET address = iif(address IS NULL, NULL, zeroblob(length(address))),
-             note = iif(note IS NULL, NULL, zeroblob(length(note)))
-         WHERE event = ?1",
-    )?;
-    let mut next = last;
-    while let Some(number) = next {
-        statement.execute([row_number(number)])?;
-        next = existing_event(transaction, number)?.prior.filter(|&prior| prior < number);
-    }
-    Ok(())
 }
 
 fn truncate_log(store: &SqliteStore) -> Result<(), StoreError> {

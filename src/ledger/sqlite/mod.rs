@@ -24,8 +24,8 @@ use crate::ledger::api_key::ApiKey;
 use crate::ledger::data_dir::{DataDir, io_error};
 use crate::ledger::event::Event;
 use crate::ledger::key_file::KeyFile;
-use crate::ledger::policy::Standing;
 use crate::ledger::recipient::{Recipient, StoreSecret};
+use crate::ledger::standing::Standing;
 use crate::ledger::store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, StoreError,
     Verification,

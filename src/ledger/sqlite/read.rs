@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 use super::{Watch, WorkError, row_number};
 use crate::ledger::api_key::ApiKey;
 use crate::ledger::event::Event;
-use crate::ledger::policy::Standing;
 use crate::ledger::recipient::RecipientId;
+use crate::ledger::standing::Standing;
 use crate::ledger::store::{Entry, Look, Page};
 use crate::link::Scope;
 

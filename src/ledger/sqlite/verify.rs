@@ -16,8 +16,9 @@ use rusqlite::Transaction;
 use super::read::{self, RecipientRow, existing_event, personal_text};
 use super::{SqliteStore, WorkError, row_number, schema};
 use crate::ledger::event::{Action, Event, leaf_hash};
-use crate::ledger::policy::{Act, Standing, decide};
+use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
+use crate::ledger::standing::Standing;
 use crate::ledger::store::{StoreError, Verification};
 use crate::ledger::time::Time;
 

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::super::listener::{Phase, reached};
+use super::super::phase::{Phase, reached};
 use super::super::reply::Reply;
 use super::super::shared::Shared;
 use super::access::Caller;
