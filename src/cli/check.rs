@@ -67,16 +67,15 @@ fn print(context: &mut Context, views: &[CheckView]) -> Result<(), Failure> {
     let row = |view: &CheckView| {
         let recipient = view.recipient.clone();
         let Some(s) = &view.suppression else { return vec![recipient, "may be sent".to_owned()] };
-        let until = s.until.map_or_else(String::new, |until| format!("until {until}"));
         vec![
             recipient,
             "suppressed".to_owned(),
             s.reason.to_string(),
             s.scope.to_string(),
-            format!("since {}", output::or_dash(s.since)),
-            until,
+            output::or_dash(s.since),
+            output::or_dash(s.until),
         ]
     };
     let rows: Vec<_> = views.iter().map(row).collect();
-    context.output.table(&["recipient", "answer", "reason", "scope", "", ""], &rows)
+    context.output.table(&["recipient", "answer", "reason", "scope", "since", "until"], &rows)
 }

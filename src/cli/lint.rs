@@ -56,7 +56,7 @@ impl Lint {
                 vec![verdict.to_owned(), finding.check.clone(), finding.detail.clone()]
             };
             let rows: Vec<_> = findings.iter().map(row).collect();
-            context.output.table(&["", "check", "found"], &rows)?;
+            context.output.table(&["verdict", "check", "found"], &rows)?;
         }
         match findings.iter().all(|finding| finding.passed) {
             true => Ok(Status::Done),

@@ -62,7 +62,7 @@ impl Release {
                         false => rows.push(row(&view)),
                     }
                 }
-                context.output.table(&["recipient", "", "still stands"], &rows)
+                context.output.table(&["recipient", "outcome", "still stands"], &rows)
             },
         )?;
         Ok(Status::Done)

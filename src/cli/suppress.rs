@@ -89,7 +89,7 @@ impl Suppress {
                     false => rows.push(row(&view, self.reason, &scope)),
                 }
             }
-            context.output.table(&["recipient", "", "reason", "scope", "since"], &rows)
+            context.output.table(&["recipient", "outcome", "reason", "scope", "since"], &rows)
         })?;
         Ok(Status::Done)
     }
