@@ -18,7 +18,7 @@ use super::list::{ListId, Scope};
 const PREFIX: &str = "optout_key_";
 const ENCODED_LEN: usize = 43;
 const TEXT_LEN: usize = PREFIX.len() + ENCODED_LEN;
-const TAG_LEN: usize = 16;
+pub(super) const TAG_LEN: usize = 16;
 
 /// A 32-byte secret that seals and opens links.
 ///

@@ -10,13 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::base32;
-use super::key::{KeyId, Keyring, SigningKey};
+use super::key::{KeyId, Keyring, SigningKey, TAG_LEN};
 use super::list::{ListId, ListIdError};
 
 /// The purpose "unsubscribe link" of a token's first byte; other purposes take other values.
 const VERSION: u8 = 1;
 const HEADER_LEN: usize = 5;
-const TAG_LEN: usize = 16;
 const MAX_CAMPAIGN: usize = 255;
 const MAX_RECIPIENT: usize = 320;
 

@@ -220,8 +220,8 @@ impl Shared {
         tokio::time::timeout(limit, self.large_bodies.acquire()).await.ok()?.ok()
     }
 
-    /// Whether opt-outs are accepted, and all is well. After a failure the store is tried, once a second at most,
-    /// so that a service nobody sends to any more notices that it works again.
+    /// Whether opt-outs are accepted, and all is well. After a failure the store is tried, once a
+    /// second at most, so that a service nobody sends to any more notices that it works again.
     pub(super) async fn health(&self) -> Health {
         // While transactions go on failing, a probe that succeeds would say too little.
         if self.recorder.failed_within(QUIET).is_some_and(|failed| !failed) && self.may_probe() {

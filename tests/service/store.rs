@@ -246,6 +246,12 @@ fn a_store_that_was_moved_away_takes_no_more_clicks() {
     fs::rename(place.data(), place.path().join("elsewhere")).expect("moved");
     eventually("it is noticed", || service.click(&path).status == 503);
     assert_eq!(service.public("GET", "/healthz", &[], b"").status, 503);
+    let check = format!("/v1/check?list={LIST}&recipient=a@example.org");
+    assert_eq!(
+        service.api("GET", &check, &[], "").status,
+        503,
+        "nor does it say who may be sent to"
+    );
     fs::rename(place.path().join("elsewhere"), place.data()).expect("moved back");
     eventually("it works again", || service.click(&path).status == 200);
     assert_eq!(place.check(LIST, "a@example.org"), 1);

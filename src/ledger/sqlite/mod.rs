@@ -141,6 +141,7 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, WorkError>,
     ) -> Result<T, StoreError> {
+        self.refuse_if_replaced()?;
         let kept = lock(&self.readers).pop();
         let mut reader = match kept {
             Some(reader) => reader,

@@ -18,7 +18,7 @@ use super::shared::{Health, Shared};
 use crate::ledger::{Act, Command, Outcome, Reason, Recipient, Source, Standing, StoreError};
 use crate::link::{OpenError, Opened, Scope};
 use form::Asked;
-use page::{Form, Page, Stop};
+use page::{Format, Page, Stop};
 
 /// A provider's body has 26 octets and the page's form a few more.
 const MAX_BODY: usize = 16 * 1024;
@@ -67,17 +67,17 @@ pub(super) async fn answer(
     let began = Instant::now();
     let uri = request.uri().clone();
     let route = Route::of(uri.path(), shared.settings.base_url.path());
-    let form = Form::accepted(request.headers());
+    let format = Format::accepted(request.headers());
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut reply = match route {
         Route::Link(_) if !is_read && request.method() != Method::POST => {
-            allowing(page::not_allowed(form), LINK_METHODS)
+            allowing(page::not_allowed(format), LINK_METHODS)
         }
-        Route::Link(token) => link(&shared, peer, token, form, request).await,
+        Route::Link(token) => link(&shared, peer, token, format, request).await,
         Route::Health if is_read => health(&shared).await,
         Route::Robots if is_read => plain(StatusCode::OK, "User-agent: *\nDisallow: /\n"),
-        Route::Health | Route::Robots => allowing(page::not_allowed(form), "GET, HEAD"),
-        Route::Elsewhere => page::not_found(form),
+        Route::Health | Route::Robots => allowing(page::not_allowed(format), "GET, HEAD"),
+        Route::Elsewhere => page::not_found(format),
     };
     set(&mut reply, REFERRER_POLICY, "no-referrer");
     set(&mut reply, HeaderName::from_static("x-robots-tag"), "noindex");
@@ -104,7 +104,7 @@ async fn link(
     shared: &Shared,
     peer: SocketAddr,
     token: &str,
-    form: Form,
+    format: Format,
     request: Request<Incoming>,
 ) -> Reply {
     // RFC 3986 section 6.2.2.2: an encoded unreserved character is the same character.
@@ -115,12 +115,12 @@ async fn link(
     match opened {
         Err(error) => {
             log_refusal(shared, &error, shared.client(peer, request.headers()));
-            page::not_found(form)
+            page::not_found(format)
         }
         Ok(opened) if request.method() == Method::POST => {
-            opt_out(shared, opened, form, request).await
+            opt_out(shared, opened, format, request).await
         }
-        Ok(opened) => show(shared, opened, form).await,
+        Ok(opened) => show(shared, opened, format).await,
     }
 }
 
@@ -140,7 +140,7 @@ fn log_refusal(shared: &Shared, error: &OpenError, client: std::net::IpAddr) {
 }
 
 /// The page for a person; changes nothing.
-async fn show(shared: &Shared, opened: Opened, form: Form) -> Reply {
+async fn show(shared: &Shared, opened: Opened, format: Format) -> Reply {
     let recipient = Recipient::of_link(opened.link.recipient());
     let list = opened.link.list().clone();
     let asked = recipient.clone();
@@ -150,22 +150,27 @@ async fn show(shared: &Shared, opened: Opened, form: Form) -> Reply {
             let standing = standings.into_iter().next().unwrap_or_default();
             let stands = standing.unsubscribed_from(&list, at);
             let stop = stands.map(|stands| Stop { since: stands.since, scope: &stands.scope });
-            page::show(form, &Page { recipient: &recipient, list: &list, stop, done: false })
+            page::show(format, &Page { recipient: &recipient, list: &list, stop, done: false })
         }
-        Err(error) => unavailable(&error, form),
+        Err(error) => unavailable(&error, format),
     }
 }
 
 /// Opts the recipient out of the link's list. The token is the authority: what the body holds
 /// only says whether it was the page's own form.
-async fn opt_out(shared: &Shared, opened: Opened, form: Form, request: Request<Incoming>) -> Reply {
+async fn opt_out(
+    shared: &Shared,
+    opened: Opened,
+    format: Format,
+    request: Request<Incoming>,
+) -> Reply {
     let content_type = request.headers().get(CONTENT_TYPE).cloned();
     let limits = &shared.settings.public.limits;
     let body = match read_body(request, MAX_BODY, limits.body).await {
         Ok(body) => body,
-        Err(BodyError::TooLarge) => return page::too_large(form),
-        Err(BodyError::TooSlow) => return page::incomplete(form, StatusCode::REQUEST_TIMEOUT),
-        Err(BodyError::Broken) => return page::incomplete(form, StatusCode::BAD_REQUEST),
+        Err(BodyError::TooLarge) => return page::too_large(format),
+        Err(BodyError::TooSlow) => return page::incomplete(format, StatusCode::REQUEST_TIMEOUT),
+        Err(BodyError::Broken) => return page::incomplete(format, StatusCode::BAD_REQUEST),
     };
     let source = match Asked::read(content_type.as_ref(), body).await {
         Asked::OneClick => Source::OneClick,
@@ -185,9 +190,9 @@ async fn opt_out(shared: &Shared, opened: Opened, form: Form, request: Request<I
             tracing::debug!(event = outcome.event, changed = outcome.changed, %list, %key, "opted out");
             let since = unsubscribed_since(&outcome.standing, &Scope::from(list.clone()), &outcome);
             let stop = Some(Stop { since, scope: &Scope::from(list.clone()) });
-            page::show(form, &Page { recipient: &recipient, list: &list, stop, done: true })
+            page::show(format, &Page { recipient: &recipient, list: &list, stop, done: true })
         }
-        Err(error) => unavailable(&error, form),
+        Err(error) => unavailable(&error, format),
     }
 }
 
@@ -203,9 +208,9 @@ fn unsubscribed_since(
     own.map_or(outcome.at, |stands| stands.since)
 }
 
-fn unavailable(error: &StoreError, form: Form) -> Reply {
+fn unavailable(error: &StoreError, format: Format) -> Reply {
     tracing::debug!(%error, "answered 503");
-    retry_later(page::unavailable(form))
+    retry_later(page::unavailable(format))
 }
 
 #[cfg(test)]

@@ -34,14 +34,14 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&policy).expect("base64 is ASCII")
 });
 
-/// The form in which somebody wants an answer.
+/// How somebody wants an answer written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum Format {
     Html,
     Plain,
 }
 
-impl Form {
+impl Format {
     /// HTML for those who say that they accept it; mailbox providers and scripts do not.
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let mut accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -71,7 +71,7 @@ pub(super) struct Stop<'a> {
 }
 
 /// The page of a link: the offer to leave, or what was left and since when.
-pub(super) fn show(form: Form, page: &Page<'_>) -> Reply {
+pub(super) fn show(format: Format, page: &Page<'_>) -> Reply {
     let list = page.list.as_str();
     let masked = page.recipient.masked();
     let Some(stop) = &page.stop else {
@@ -82,7 +82,7 @@ pub(super) fn show(form: Form, page: &Page<'_>) -> Reply {
              mail is not affected."
                 .to_owned(),
         ];
-        return render(form, StatusCode::OK, &title, &lines, Some("Unsubscribe"));
+        return render(format, StatusCode::OK, &title, &lines, Some("Unsubscribe"));
     };
     let since = moment(stop.since);
     let covered = match stop.scope {
@@ -95,7 +95,7 @@ pub(super) fn show(form: Form, page: &Page<'_>) -> Reply {
         "It takes effect at once: the next message is not sent. You need do nothing else."
             .to_owned(),
     ];
-    render(form, StatusCode::OK, title, &lines, None)
+    render(format, StatusCode::OK, title, &lines, None)
 }
 
 /// `21 November 2026, 20:15 UTC` would need a language; this reads the same in all.
@@ -105,44 +105,44 @@ fn moment(time: Time) -> String {
 }
 
 /// One answer for every link that does not open, and for everything that is not here.
-pub(super) fn not_found(form: Form) -> Reply {
+pub(super) fn not_found(format: Format) -> Reply {
     let lines = ["This link does not work. If it came with a message, open it from there again, \
                   whole, or ask the sender of the message to take you off the list."
         .to_owned()];
-    render(form, StatusCode::NOT_FOUND, "Nothing found here", &lines, None)
+    render(format, StatusCode::NOT_FOUND, "Nothing found here", &lines, None)
 }
 
-pub(super) fn not_allowed(form: Form) -> Reply {
+pub(super) fn not_allowed(format: Format) -> Reply {
     let lines = ["This address cannot be used in this way.".to_owned()];
-    render(form, StatusCode::METHOD_NOT_ALLOWED, "Not possible", &lines, None)
+    render(format, StatusCode::METHOD_NOT_ALLOWED, "Not possible", &lines, None)
 }
 
-pub(super) fn too_large(form: Form) -> Reply {
+pub(super) fn too_large(format: Format) -> Reply {
     let lines = ["The request is too large; nothing was changed.".to_owned()];
-    render(form, StatusCode::PAYLOAD_TOO_LARGE, "Too large", &lines, None)
+    render(format, StatusCode::PAYLOAD_TOO_LARGE, "Too large", &lines, None)
 }
 
-pub(super) fn incomplete(form: Form, status: StatusCode) -> Reply {
+pub(super) fn incomplete(format: Format, status: StatusCode) -> Reply {
     let lines =
         ["The request did not arrive whole; nothing was changed. Please try again.".to_owned()];
-    render(form, status, "Not complete", &lines, None)
+    render(format, status, "Not complete", &lines, None)
 }
 
-pub(super) fn unavailable(form: Form) -> Reply {
+pub(super) fn unavailable(format: Format) -> Reply {
     let lines = ["You are not unsubscribed yet: this cannot be stored at the moment. Please try \
                   again in a minute."
         .to_owned()];
-    render(form, StatusCode::SERVICE_UNAVAILABLE, "Please try again", &lines, None)
+    render(format, StatusCode::SERVICE_UNAVAILABLE, "Please try again", &lines, None)
 }
 
 fn render(
-    form: Form,
+    format: Format,
     status: StatusCode,
     title: &str,
     lines: &[String],
     button: Option<&str>,
 ) -> Reply {
-    if form == Form::Plain {
+    if format == Format::Plain {
         return reply(
             status,
             "text/plain; charset=utf-8",
