@@ -301,3 +301,17 @@ fn a_clock_that_was_set_back_loses_nothing(subject: &impl Subject) {
     assert!(to_come.changed && standing.active(now).count() == 1);
     intact(&*store);
 }
+
+/// Once a look has noticed that the file is gone, nothing is read from it or written to it.
+#[test]
+fn a_sqlite_store_that_was_moved_away_answers_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    let store = SqliteStore::create(&DataDir::new(&here)).expect("a store");
+    store.record(&[opt_out("a@example.org", "x")], at(0)).expect("recorded");
+    std::fs::rename(&here, &there).expect("moved");
+    assert!(store.look().is_err());
+    assert!(store.event(1).is_err() && store.record(&[], at(1)).is_err());
+    std::fs::rename(&there, &here).expect("moved back");
+    assert!(store.look().is_ok() && store.event(1).expect("read").is_some());
+}
