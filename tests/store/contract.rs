@@ -309,6 +309,8 @@ fn a_sqlite_store_that_was_moved_away_answers_nothing() {
     let (here, there) = (dir.path().join("here"), dir.path().join("there"));
     let store = SqliteStore::create(&DataDir::new(&here)).expect("a store");
     store.record(&[opt_out("a@example.org", "x")], at(0)).expect("recorded");
+    // So that it has a connection at hand that would go on reading.
+    assert!(store.event(1).expect("read").is_some());
     std::fs::rename(&here, &there).expect("moved");
     assert!(store.look().is_err());
     assert!(store.event(1).is_err() && store.record(&[], at(1)).is_err());
