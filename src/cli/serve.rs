@@ -13,7 +13,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::config::{Log, LogFormat, LogLevel};
 use super::{Context, Failure, Status, output};
-use crate::ledger::{KeyFile, Store};
+use crate::ledger::{KeyFile, SqliteStore, Store};
 use crate::link::{BaseUrl, Keyring, Link, ONE_CLICK};
 use crate::serve::{Settings, Sockets, run};
 
@@ -69,6 +69,7 @@ impl Serve {
             // Outside systemd there is nobody to tell.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
             let dir = context.dir();
+            let store = store.folding_behind(SqliteStore::MAX_UNFOLDED);
             let stop = async {
                 stop.await;
                 let _ = sd_notify::notify(&[NotifyState::Stopping]);

@@ -203,6 +203,9 @@ impl Reason {
 
 const VERSION: u8 = 1;
 
+/// Octets before the parts: version, number, time, action, source, changed.
+const HEAD_LEN: usize = 20;
+
 impl Event {
     /// The canonical bytes. Texts longer than 255 octets must not be in it: whoever makes an
     /// event bounds them first.
@@ -238,6 +241,12 @@ impl Event {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let event = Self::decode_loosely(bytes)?;
         (event.encode() == bytes).then_some(event)
+    }
+
+    /// Whom an event is about, from its canonical bytes, of which nothing else is read.
+    pub(super) fn recipient_in(bytes: &[u8]) -> Option<RecipientId> {
+        let (&[1, 16], rest) = bytes.get(HEAD_LEN..)?.split_first_chunk()? else { return None };
+        rest.first_chunk().map(|id| RecipientId(*id))
     }
 
     /// Takes the fields in any order; the caller compares with what would have been written.
@@ -370,6 +379,9 @@ mod tests {
     fn reads_back_what_it_writes_and_nothing_else() {
         let bytes = full().encode();
         assert_eq!(Event::decode(&bytes), Some(full()));
+        assert_eq!(Event::recipient_in(&bytes), full().recipient);
+        let nobodys = Event { recipient: None, ..full() }.encode();
+        assert_eq!(Event::recipient_in(&nobodys), None);
         for cut in 0..bytes.len() {
             assert!(
                 Event::decode(&bytes[..cut]).is_none_or(|event| event.encode() == bytes[..cut])

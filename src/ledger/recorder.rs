@@ -1,12 +1,14 @@
 //! Gathers the acts of many tasks into few transactions (group commit): a thread of its own takes
-//! all that waits, records it in one transaction, and only then answers each.
+//! all that waits, records it in one transaction, and only then answers each. When nothing waits
+//! it lets the store fold what was appended into its place.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::store::{Command, Outcome, Store, StoreError};
 use super::time::Time;
@@ -16,6 +18,14 @@ const QUEUE: usize = 16 * 1024;
 
 /// Acts in one transaction at most: enough to share its cost, few enough to keep it short.
 const BATCH: usize = 1024;
+
+/// After so long without an act the store may fold.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// Where acts keep coming, but few at a time, it folds this often all the same, so that commands
+/// in other processes never have much to catch up with.
+const FOLD_EVERY: Duration = Duration::from_secs(1);
+const FEW: usize = 8;
 
 /// What the recorder has done since it started.
 #[derive(Debug, Default)]
@@ -45,7 +55,7 @@ impl RecorderCounts {
 /// The way by which tasks record acts.
 #[derive(Debug)]
 pub struct Recorder {
-    queue: mpsc::Sender<Message>,
+    queue: mpsc::SyncSender<Message>,
     counts: Arc<RecorderCounts>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -70,7 +80,7 @@ impl Recorder {
         store: Arc<dyn Store>,
         clock: impl Fn() -> Time + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (queue, messages) = mpsc::channel(QUEUE);
+        let (queue, messages) = mpsc::sync_channel(QUEUE);
         let counts = Arc::new(RecorderCounts::default());
         let writer = Writer { store, counts: Arc::clone(&counts), clock };
         let thread = std::thread::Builder::new()
@@ -116,7 +126,7 @@ impl Recorder {
     /// Records what still waits, and ends; blocks until that is done. Later acts are refused.
     pub fn finish(&self) {
         // Nobody takes the message when the thread has ended already.
-        let _ = self.queue.blocking_send(Message::Finish);
+        let _ = self.queue.send(Message::Finish);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that writes to the store had failed");
@@ -131,25 +141,61 @@ struct Writer<C> {
     clock: C,
 }
 
+/// What happens between transactions.
+struct Rest {
+    /// Whether the store has more to fold, as far as is known.
+    more: bool,
+    /// Whether it is at it, until acts come.
+    folding: bool,
+    folded_all: Instant,
+}
+
 impl<C: Fn() -> Time> Writer<C> {
-    fn run(self, mut queue: mpsc::Receiver<Message>) {
-        let mut messages = Vec::with_capacity(BATCH);
-        while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
-            let (mut commands, mut replies) = (Vec::new(), Vec::new());
-            for message in messages.drain(..) {
-                match message {
-                    Message::Record(command, reply) => {
-                        commands.push(*command);
-                        replies.push(reply);
+    fn run(self, queue: mpsc::Receiver<Message>) {
+        let mut rest = Rest { more: true, folding: false, folded_all: Instant::now() };
+        loop {
+            match queue.recv_timeout(rest.patience()) {
+                Ok(first) => {
+                    let messages = [first].into_iter().chain(queue.try_iter());
+                    let (finish, acts) = self.take(messages.take(BATCH));
+                    rest.after_acts(acts);
+                    if finish {
+                        break;
                     }
-                    // What is queued already is still received after this.
-                    Message::Finish => queue.close(),
                 }
+                Err(RecvTimeoutError::Timeout) => rest.after_fold(self.fold()),
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            // A task that has stopped waiting needs no answer.
-            let answers = replies.into_iter().zip(self.record(&commands));
-            answers.for_each(|(reply, recorded)| drop(reply.send(recorded)));
         }
+        // What was queued before the end was asked for came before it.
+        while self.take(queue.try_iter().take(BATCH)).1 > 0 {}
+    }
+
+    /// Records all of these and answers; whether the end was asked for, and how many acts it was.
+    fn take(&self, messages: impl Iterator<Item = Message>) -> (bool, usize) {
+        let (mut commands, mut replies, mut finish) = (Vec::new(), Vec::new(), false);
+        for message in messages {
+            match message {
+                Message::Record(command, reply) => {
+                    commands.push(*command);
+                    replies.push(reply);
+                }
+                Message::Finish => finish = true,
+            }
+        }
+        // A task that has stopped waiting needs no answer.
+        let answers = replies.into_iter().zip(self.record(&commands));
+        answers.for_each(|(reply, recorded)| drop(reply.send(recorded)));
+        (finish, commands.len())
+    }
+
+    /// Whether there is more to fold.
+    fn fold(&self) -> bool {
+        self.store.fold().unwrap_or_else(|error| {
+            // Nothing is lost by it: the store tries again, and reads see everything.
+            tracing::warn!(%error, "what was recorded could not be folded into its place");
+            false
+        })
     }
 
     /// One transaction for all, or, when one of them meets damage, one for each: the others must
@@ -184,5 +230,28 @@ impl<C: Fn() -> Time> Writer<C> {
         kind.fetch_add(1, Ordering::Relaxed);
         self.counts.acts.fetch_add(acts as u64, Ordering::Relaxed);
         recorded
+    }
+}
+
+impl Rest {
+    /// How long to wait for acts before folding goes on.
+    fn patience(&self) -> Duration {
+        match (self.folding, self.more) {
+            (true, _) => Duration::ZERO,
+            (false, true) => QUIET,
+            (false, false) => FOLD_EVERY,
+        }
+    }
+
+    fn after_acts(&mut self, acts: usize) {
+        let due = self.folding || self.folded_all.elapsed() >= FOLD_EVERY;
+        (self.more, self.folding) = (true, due && acts <= FEW);
+    }
+
+    fn after_fold(&mut self, more: bool) {
+        (self.more, self.folding) = (more, more);
+        if !more {
+            self.folded_all = Instant::now();
+        }
     }
 }

@@ -54,8 +54,29 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the erasure could not be made durable, or old copies could not be overwritten.
     fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError>;
 
-    /// What stands for each recipient, in their order, all as of one moment; nothing for those
-    /// who are not known.
+    /// Brings some of what was appended, and is not yet in its final place, there; `true` when
+    /// more waits. To be called when there is nothing else to do: nobody has to, since reads see
+    /// everything, and [`Store::record`] sees to it itself when too much waits.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable; it is then as it was.
+    fn fold(&self) -> Result<bool, StoreError>;
+
+    /// Reads into memory what makes answers quick, until it is done or `stop` says so. Everything
+    /// works before, only slower.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn warm(&self, stop: &dyn Fn() -> bool) -> Result<(), StoreError>;
+
+    /// Whether nothing is on record about a recipient, from memory alone, as of the last
+    /// [`Store::look`] or later. `false` when that cannot be said without reading.
+    fn is_unknown(&self, recipient: &Recipient) -> bool;
+
+    /// What stands for each recipient, in their order, each as of a moment since the call; nothing
+    /// for those who are not known.
     ///
     /// # Errors
     ///

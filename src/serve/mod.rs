@@ -48,6 +48,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let recorder = Recorder::start(Arc::clone(&store), now)?;
     let (phase, phases) = watch::channel(Phase::Serving);
+    let warming = tokio::task::spawn_blocking(warm(Arc::clone(&store), phases.clone()));
     let shared = Shared::start(store, dir, settings, recorder, phases.clone())?;
     let shared = Arc::new(shared);
     let public = listener::serve(
@@ -72,9 +73,20 @@ pub async fn run(
         phase.send_replace(Phase::Closing);
     };
     let ((), public, api) = tokio::join!(conduct, public, api);
+    warming.await?;
     tokio::task::spawn_blocking(move || shared.finish()).await?;
     tracing::info!("stopped");
     public.and(api)
+}
+
+/// Reads into memory what the store answers quickly from, while the service is answering already.
+fn warm(store: Arc<dyn Store>, phases: watch::Receiver<Phase>) -> impl FnOnce() {
+    move || {
+        let stopping = || *phases.borrow() > Phase::Serving;
+        if let Err(error) = store.warm(&stopping) {
+            tracing::warn!(%error, "the store cannot be read into memory: answers stay slower");
+        }
+    }
 }
 
 /// The clock of this room.

@@ -30,6 +30,22 @@ impl Subject for Sqlite {
     }
 }
 
+/// As a service uses it: events are folded in behind, and soon there are too many of them.
+struct SqliteBehind(TempDir);
+
+impl Subject for SqliteBehind {
+    fn make() -> Self {
+        Self(Sqlite::make().0)
+    }
+
+    fn open(&self) -> Box<dyn Store> {
+        let store = SqliteStore::open(&DataDir::new(self.0.path())).expect("the store");
+        let store = store.folding_behind(20);
+        store.warm(&|| false).expect("read");
+        Box::new(store)
+    }
+}
+
 /// Makes a module of tests for one implementation.
 macro_rules! holds_for {
     ($name:ident, $subject:ty) => {
@@ -58,6 +74,7 @@ macro_rules! holds_for {
 }
 
 holds_for!(sqlite, Sqlite);
+holds_for!(sqlite_behind, SqliteBehind);
 
 pub fn at(millis: i64) -> Time {
     Time::from_millis(1_800_000_000_000 + millis).expect("in range")

@@ -1,5 +1,6 @@
 //! Random commands against the store and a simple model in memory: facts in a list, looked
-//! through from the start each time.
+//! through from the start each time. Two processes take turns, as a service that folds behind and
+//! a command do; between the commands the service folds, reads into memory, and starts again.
 
 use std::time::Duration;
 
@@ -22,6 +23,18 @@ struct Step {
     who: usize,
     source: Source,
     act: StepAct,
+    /// Whether the service does it, and not a command.
+    by_service: bool,
+    then: Then,
+}
+
+/// What the service does next.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    Nothing,
+    Fold,
+    Warm,
+    Restart,
 }
 
 #[derive(Debug, Clone)]
@@ -44,11 +57,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let wait = prop_oneof![8 => 0..10_000i64, 2 => 0..100_000_000i64, 1 => -50_000..0i64];
     let source = prop::sample::select(vec![Source::OneClick, Source::Cli]);
-    let step = (wait, 0..RECIPIENTS.len(), source, act);
-    prop::collection::vec(
-        step.prop_map(|(wait, who, source, act)| Step { wait, who, source, act }),
-        1..60,
-    )
+    let then = prop::sample::select(vec![
+        Then::Nothing,
+        Then::Nothing,
+        Then::Nothing,
+        Then::Fold,
+        Then::Warm,
+        Then::Restart,
+    ]);
+    let step = (wait, 0..RECIPIENTS.len(), source, act, prop::bool::weighted(0.8), then);
+    let step = step.prop_map(|(wait, who, source, act, by_service, then)| Step {
+        wait,
+        who,
+        source,
+        act,
+        by_service,
+        then,
+    });
+    prop::collection::vec(step, 1..60)
 }
 
 /// A suppression, or an exception from weaker ones.
@@ -227,15 +253,23 @@ fn forget(store: &dyn Store, who: Recipient, clock: Time) {
     assert!(done.still_in.is_empty(), "{done:?}");
 }
 
+/// A service that may leave as few as two recipients unfolded.
+fn service(dir: &DataDir) -> SqliteStore {
+    SqliteStore::create(dir).expect("a store").folding_behind(2)
+}
+
 fn run(steps: &[Step]) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let store = SqliteStore::create(&DataDir::new(dir.path())).expect("a store");
+    let dir = DataDir::new(dir.path());
+    let mut by_service = service(&dir);
+    let by_command = SqliteStore::open(&dir).expect("a store");
     let mut model = Model::default();
     let mut clock = 0;
     for step in steps {
         clock = (clock + step.wait).max(0);
         let now = model.now(at(clock));
         let who = recipient(RECIPIENTS[step.who]);
+        let store = if step.by_service { &by_service } else { &by_command };
         if matches!(step.act, StepAct::Forget) {
             if model.addresses[step.who].take().is_some() {
                 model.settle(step.who, now);
@@ -246,7 +280,7 @@ fn run(steps: &[Step]) {
                     act: kind(&step.act),
                 });
             }
-            forget(&store, who, at(clock));
+            forget(store, who, at(clock));
         } else {
             let known = model.stored.iter().any(|own| own.who == step.who);
             let changed = model.change(step.who, &step.act, now);
@@ -275,8 +309,22 @@ fn run(steps: &[Step]) {
                 }
             }
         }
-        compare(&store, &model, now);
+        compare(&by_service, &model, now);
+        match step.then {
+            Then::Nothing => {}
+            Then::Fold => drop(by_service.fold().expect("folded")),
+            Then::Warm => by_service.warm(&|| false).expect("read"),
+            Then::Restart => by_service = service(&dir),
+        }
+        compare(&by_service, &model, now);
+        compare(&by_command, &model, now);
     }
+    verify(&by_service, &model);
+    while by_service.fold().expect("folded") {}
+    verify(&by_command, &model);
+}
+
+fn verify(store: &dyn Store, model: &Model) {
     let found = store.verify(&mut |_| ()).expect("it can be read");
     assert_eq!(found.faults, Vec::<String>::new());
     assert_eq!(found.events, model.stored.len() as u64);

@@ -1,18 +1,21 @@
-//! Appending to the history, and what follows from it, in one transaction.
+//! Appending to the history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::read::{self, RecipientRow};
+use super::fold::Rows;
+use super::index::Index;
+use super::read;
+use super::row::{Kept, RecipientRow};
 use super::{WorkError, row_number};
 use crate::ledger::event::{Event, Source, bounded, leaf_hash};
 use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::{RecipientId, StoreSecret};
 use crate::ledger::store::{Command, Note, Outcome};
 use crate::ledger::time::Time;
-use crate::link::KeyId;
+use crate::link::{KeyId, Scope};
 
 /// Within this time what changes nothing and was there before is counted, not stored.
 const REPEAT_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -23,45 +26,74 @@ const REPEAT_LOOKBACK: usize = 1000;
 /// When a key was last used is kept this exactly.
 const KEY_USE_STEP: Duration = Duration::from_secs(60);
 
-/// Decides and appends a batch, each command upon what the one before left.
-pub(super) fn record(
-    transaction: &Transaction<'_>,
-    secret: &StoreSecret,
-    commands: &[Command],
-    now: Time,
-) -> Result<Vec<Outcome>, WorkError> {
-    let mut batch = Batch::begin(transaction, secret, now)?;
-    let outcomes = commands.iter().map(|command| batch.apply(command)).collect::<Result<_, _>>()?;
-    batch.note_key_uses()?;
-    Ok(outcomes)
+/// What a transaction has appended; it counts once that is committed.
+pub(super) struct Appended {
+    /// Of all who were appended about.
+    pub rows: Rows,
+    /// Scopes that are in the table now, of those that events named.
+    pub scopes: HashSet<Scope>,
+    /// The number of the last event.
+    pub last: u64,
 }
 
-struct Batch<'t> {
+/// Events that one transaction appends, each decided upon what the one before left.
+pub(super) struct Batch<'t> {
     transaction: &'t Transaction<'t>,
     secret: &'t StoreSecret,
-    /// The number of the last event.
+    index: &'t Index,
+    /// The number of the last event before, and now.
+    before: u64,
     last: u64,
     /// The clock, or the last event's time when the clock is behind.
     at: Time,
+    /// What stands for those who were asked about.
+    rows: Rows,
+    scopes: HashSet<Scope>,
     keys_used: BTreeMap<KeyId, Time>,
 }
 
 impl<'t> Batch<'t> {
-    fn begin(
+    /// Takes into account what other processes appended, so that the index has everything.
+    pub(super) fn begin(
         transaction: &'t Transaction<'t>,
         secret: &'t StoreSecret,
+        index: &'t Index,
         now: Time,
     ) -> Result<Self, WorkError> {
+        read::catch_up(transaction, index)?;
         let last = read::last_event(transaction)?;
         let (last, at) = last.map_or((0, now), |event| (event.number, event.at.max(now)));
-        Ok(Self { transaction, secret, last, at, keys_used: BTreeMap::new() })
+        let (rows, scopes, keys_used) = (Rows::new(), HashSet::new(), BTreeMap::new());
+        Ok(Self { transaction, secret, index, before: last, last, at, rows, scopes, keys_used })
     }
 
-    fn apply(&mut self, command: &Command) -> Result<Outcome, WorkError> {
+    /// What was appended.
+    pub(super) fn finish(mut self) -> Result<Appended, WorkError> {
+        self.note_key_uses()?;
+        self.rows.retain(|_, row| row.last > Some(self.before));
+        Ok(Appended { rows: self.rows, scopes: self.scopes, last: self.last })
+    }
+
+    pub(super) fn transaction(&self) -> &'t Transaction<'t> {
+        self.transaction
+    }
+
+    /// What is known of a recipient, with everything folded in.
+    pub(super) fn row(&mut self, id: RecipientId) -> Result<RecipientRow, WorkError> {
+        if let Some(row) = self.rows.remove(&id) {
+            return Ok(row);
+        }
+        if self.index.is_unknown(id) {
+            return Ok(RecipientRow::default());
+        }
+        let (_, heads) = self.index.heads(&[id]);
+        RecipientRow::current(self.transaction, id, heads[0])
+    }
+
+    pub(super) fn apply(&mut self, command: &Command) -> Result<Outcome, WorkError> {
         let salt = self.secret.salt(&command.recipient);
         let id = salt.identify(&command.recipient);
-        let known = read::recipient_row(self.transaction, id)?;
-        let mut row = known.unwrap_or_else(RecipientRow::unknown);
+        let mut row = self.row(id)?;
         let decision = decide(&row.standing, &command.act, self.at, self.at, self.last + 1);
         if let (Some(key), Source::OneClick | Source::Page) = (command.key, command.source) {
             self.keys_used.insert(key, self.at);
@@ -76,21 +108,23 @@ impl<'t> Batch<'t> {
         };
         if !outcome.changed && self.is_repeat(&row, command, note_hash)? {
             self.count_repeat(id, command)?;
-            return Ok(outcome);
-        }
-        self.last += 1;
-        outcome.event = Some(self.last);
-        let event = self.event(id, command, note_hash, outcome.changed)?;
-        self.insert(&event, row.last)?;
-        if command.act == Act::Forget {
-            overwrite(self.transaction, row.last)?;
-            row.address = None;
         } else {
-            self.keep_personal(&mut row, command, outcome.changed)?;
+            self.last += 1;
+            outcome.event = Some(self.last);
+            let mut event = self.event(id, command, note_hash, outcome.changed);
+            if row.last.is_some() {
+                event.repeats = self.take_repeats(&event)?;
+            }
+            self.insert(&event, row.last)?;
+            if command.act == Act::Forget {
+                overwrite(self.transaction, row.last)?;
+            }
+            let kept = row.advance(&event, outcome.standing.clone());
+            self.keep_personal(kept, command)?;
         }
-        row.last = Some(self.last);
-        row.standing = outcome.standing.clone();
-        self.put_recipient(id, &row)?;
+        if row.last.is_some() {
+            self.rows.insert(id, row);
+        }
         Ok(outcome)
     }
 
@@ -157,8 +191,8 @@ impl<'t> Batch<'t> {
         command: &Command,
         note: Option<[u8; 32]>,
         changed: bool,
-    ) -> Result<Event, WorkError> {
-        let mut event = Event {
+    ) -> Event {
+        Event {
             changed,
             recipient: Some(id),
             scope: command.act.scope(),
@@ -169,12 +203,10 @@ impl<'t> Batch<'t> {
             campaign: command.campaign.as_deref().filter(|text| !text.is_empty()).map(bounded),
             note,
             ..Event::new(self.last, self.at, command.act.action(), command.source)
-        };
-        event.repeats = self.take_repeats(&event)?;
-        Ok(event)
+        }
     }
 
-    fn insert(&self, event: &Event, prior: Option<u64>) -> Result<(), WorkError> {
+    fn insert(&mut self, event: &Event, prior: Option<u64>) -> Result<(), WorkError> {
         let body = event.encode();
         self.transaction
             .prepare_cached(
@@ -186,52 +218,29 @@ impl<'t> Batch<'t> {
                 body,
                 leaf_hash(&body)
             ])?;
-        if let Some(scope) = &event.scope {
-            self.transaction
-                .prepare_cached("INSERT OR IGNORE INTO scope (scope) VALUES (?1)")?
-                .execute([scope.as_str()])?;
-        }
-        Ok(())
+        event.scope.as_ref().map_or(Ok(()), |scope| self.insert_scope(scope))
     }
 
-    /// Keeps the address when there is none yet, and the note; for a forgotten recipient only
-    /// when the act changed something.
-    fn keep_personal(
-        &self,
-        row: &mut RecipientRow,
-        command: &Command,
-        changed: bool,
-    ) -> Result<(), WorkError> {
-        let forgotten = row.last.is_some() && row.address.is_none();
-        if forgotten && !changed {
+    fn insert_scope(&mut self, scope: &Scope) -> Result<(), WorkError> {
+        if self.index.knows(scope) || self.scopes.contains(scope) {
             return Ok(());
         }
-        let address = row.address.is_none().then(|| command.recipient.written().as_bytes());
-        let note = command.note.as_ref().map(Note::as_str).map(str::as_bytes);
-        if address.is_some() {
-            row.address = Some(self.last);
-        }
-        if address.is_some() || note.is_some() {
-            self.transaction
-                .prepare_cached("INSERT INTO personal (event, address, note) VALUES (?1, ?2, ?3)")?
-                .execute(params![row_number(self.last), address, note])?;
-        }
+        self.transaction
+            .prepare_cached("INSERT OR IGNORE INTO scope (scope) VALUES (?1)")?
+            .execute([scope.as_str()])?;
+        self.scopes.insert(scope.clone());
         Ok(())
     }
 
-    fn put_recipient(&self, id: RecipientId, row: &RecipientRow) -> Result<(), WorkError> {
+    fn keep_personal(&self, kept: Kept, command: &Command) -> Result<(), WorkError> {
+        if !kept.address && !kept.text {
+            return Ok(());
+        }
+        let address = kept.address.then(|| command.recipient.written().as_bytes());
+        let note = command.note.as_ref().map(Note::as_str).map(str::as_bytes);
         self.transaction
-            .prepare_cached(
-                "INSERT INTO recipient (id, last, address, standing) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET last = excluded.last, address = excluded.address,
-                                           standing = excluded.standing",
-            )?
-            .execute(params![
-                id.0,
-                row.last.map(row_number),
-                row.address.map(row_number),
-                row.standing.encode()
-            ])?;
+            .prepare_cached("INSERT INTO personal (event, address, note) VALUES (?1, ?2, ?3)")?
+            .execute(params![row_number(self.last), address, note])?;
         Ok(())
     }
 

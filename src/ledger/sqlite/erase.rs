@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use memchr::memmem::Finder;
-use rusqlite::{Transaction, TransactionBehavior};
+use rusqlite::Transaction;
 
 use super::read;
-use super::{SqliteStore, WorkError, append, lock, sql_error};
+use super::{SqliteStore, WorkError, begin, lock, sql_error};
 use crate::ledger::data_dir::io_error;
 use crate::ledger::policy::Act;
 use crate::ledger::recipient::Recipient;
@@ -40,14 +40,17 @@ pub(super) fn forget(
     now: Time,
 ) -> Result<Forgotten, StoreError> {
     let recipient = &request.recipient;
-    let id = store.secret.salt(recipient).identify(recipient);
-    let erased = store.write(|transaction| {
-        let Some(row) = read::recipient_row(transaction, id)? else { return Ok(None) };
-        let written = read::address(transaction, row.address)?;
+    let id = store.id(recipient);
+    let erased = store.append(now, |batch| {
+        let row = batch.row(id)?;
+        if row.last.is_none() {
+            return Ok(None);
+        }
+        let written = read::address(batch.transaction(), row.address)?;
         if row.address.is_some() {
             let mut command = Command::new(recipient.clone(), Act::Forget, request.source);
             command.actor.clone_from(&request.actor);
-            append::record(transaction, &store.secret, &[command], now)?;
+            batch.apply(&command)?;
         }
         Ok(Some(written))
     })?;
@@ -67,7 +70,8 @@ fn truncate_log(store: &SqliteStore) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
         let writer = lock(&store.writer);
-        let busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        let busy =
+            writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
         match busy.map_err(|e| sql_error(&store.dir.database(), e))? {
             0 => return Ok(()),
             _ if began.elapsed() > TRUNCATE_WAIT => return Err(StoreError::Locked),
@@ -221,7 +225,7 @@ fn is_all_others(store: &SqliteStore, needles: &Needles) -> Result<bool, StoreEr
     loop {
         truncate_log(store)?;
         let mut writer = lock(&store.writer);
-        let held = writer.transaction_with_behavior(TransactionBehavior::Immediate);
+        let held = begin(&mut writer.connection);
         let held = held.map_err(|e| sql_error(&path, e))?;
         // Whoever wrote in between left rows that the file does not have yet.
         if fs::metadata(&log).is_ok_and(|log| log.len() > 0) && began.elapsed() < TRUNCATE_WAIT {

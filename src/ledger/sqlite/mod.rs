@@ -6,7 +6,10 @@
 
 mod append;
 mod erase;
+mod fold;
+mod index;
 mod read;
+mod row;
 mod schema;
 mod verify;
 
@@ -20,11 +23,16 @@ use std::time::Duration;
 use rusqlite::types::{FromSql, ToSql};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
+use append::Batch;
+use fold::{Folder, Folding};
+use index::Index;
+use row::RecipientRow;
+
 use crate::ledger::api_key::ApiKey;
 use crate::ledger::data_dir::{DataDir, io_error};
 use crate::ledger::event::Event;
 use crate::ledger::key_file::KeyFile;
-use crate::ledger::recipient::{Recipient, StoreSecret};
+use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
 use crate::ledger::standing::Standing;
 use crate::ledger::store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, StoreError,
@@ -39,13 +47,17 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Reading connections that are kept open; more are made when needed, and closed again.
 const READERS_KEPT: usize = 4;
 
+/// Recipients that are read into memory at a time.
+const WARM_SLICE: usize = 10_000;
+
 /// A [`Store`] in a data directory.
 #[derive(Debug)]
 pub struct SqliteStore {
     dir: DataDir,
     secret: StoreSecret,
     name: String,
-    writer: Mutex<Connection>,
+    index: Index,
+    writer: Mutex<Writer>,
     readers: Mutex<Vec<Connection>>,
     watch: Mutex<Watch>,
     /// Which file was opened, and whether it is no longer the one of its name.
@@ -55,6 +67,13 @@ pub struct SqliteStore {
     /// all locks that the process has on it, SQLite's too, so this one is kept until SQLite's are
     /// closed: fields are dropped in their order, and this is the last.
     raw: OnceLock<File>,
+}
+
+/// The connection that writes, and how far it has folded.
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    folder: Folder,
 }
 
 /// The connection that looks, and what it saw last.
@@ -95,6 +114,19 @@ impl SqliteStore {
         }
     }
 
+    /// As many recipients as may have events that are not folded in, by default.
+    pub const MAX_UNFOLDED: usize = 1_000_000;
+
+    /// Appends only, and folds what follows into its place behind the answers: for a service,
+    /// which then calls [`Store::fold`] whenever there is nothing else to do. When as many as
+    /// `max_unfolded` recipients wait for it, each transaction folds more than it adds.
+    #[must_use]
+    pub fn folding_behind(mut self, max_unfolded: usize) -> Self {
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
+        writer.folder = Folder::new(Folding::Behind { max_unfolded });
+        self
+    }
+
     fn open_with(dir: &DataDir, empty: schema::Empty) -> Result<Self, StoreError> {
         let path = dir.database();
         let secret = dir.read_secret()?;
@@ -105,13 +137,15 @@ impl SqliteStore {
         writer.execute_batch(gather).map_err(|e| sql_error(&path, e))?;
         schema::migrate(&mut writer, &path, &secret, empty)?;
         let name = meta(&writer, "name").map_err(|e| sql_error(&path, e))?;
+        let folded = meta(&writer, "folded").map_err(|e| sql_error(&path, e))?;
         let watch =
             Watch { connection: connect(&path)?, data_version: None, seen: Look::default() };
         Ok(Self {
             dir: dir.clone(),
             secret,
             name,
-            writer: Mutex::new(writer),
+            index: Index::new(folded),
+            writer: Mutex::new(Writer { connection: writer, folder: Folder::new(Folding::AtOnce) }),
             readers: Mutex::default(),
             watch: Mutex::new(watch),
             inode: fs::metadata(&path).map_err(|e| io_error(&path, &e))?.ino(),
@@ -128,9 +162,37 @@ impl SqliteStore {
         self.refuse_if_replaced()?;
         let mut writer = lock(&self.writer);
         let run = || {
-            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = begin(&mut writer.connection)?;
             let result = work(&transaction)?;
             transaction.commit()?;
+            Ok(result)
+        };
+        run().map_err(|e| self.explain(e))
+    }
+
+    /// Runs `work` in a transaction that appends, folds what is due, and commits.
+    fn append<T>(
+        &self,
+        now: Time,
+        work: impl FnOnce(&mut Batch<'_>) -> Result<T, WorkError>,
+    ) -> Result<T, StoreError> {
+        self.refuse_if_replaced()?;
+        let mut writer = lock(&self.writer);
+        let Writer { connection, folder } = &mut *writer;
+        let run = || {
+            let transaction = begin(connection)?;
+            let mut batch = Batch::begin(&transaction, &self.secret, &self.index, now)?;
+            let result = work(&mut batch)?;
+            let appended = batch.finish()?;
+            let folded =
+                folder.fold_along(&transaction, &self.index, &appended.rows, appended.last)?;
+            transaction.commit()?;
+            // What readers are told only after the commit they find in their snapshots.
+            let heads = appended.rows.iter().filter_map(|(&id, row)| Some((id, row.last?)));
+            self.index.append(heads, appended.last);
+            self.index.drop_folded(&folded.rows);
+            appended.scopes.into_iter().for_each(|scope| self.index.note_scope(scope));
+            folder.committed(&folded);
             Ok(result)
         };
         run().map_err(|e| self.explain(e))
@@ -161,6 +223,41 @@ impl SqliteStore {
         result
     }
 
+    /// As [`SqliteStore::read`]; `work` is also given the newest event of each of `ids` where it
+    /// may not be folded in at that moment.
+    fn read_about<T>(
+        &self,
+        ids: &[RecipientId],
+        work: impl FnOnce(&Transaction<'_>, &[Option<u64>]) -> Result<T, WorkError>,
+    ) -> Result<T, StoreError> {
+        // In this order: what is folded in and dropped in between is in the rows that are read.
+        let (upto, mut heads) = self.index.heads(ids);
+        self.read(|transaction| {
+            let newer = read::newer(transaction, upto)?;
+            newer.raise(ids, &mut heads);
+            self.index.take(newer);
+            work(transaction, &heads)
+        })
+    }
+
+    fn entries_of(&self, events: Vec<Event>) -> Result<Vec<Entry>, StoreError> {
+        let nobody = RecipientId([0; 16]);
+        let ids: Vec<_> = events.iter().map(|event| event.recipient.unwrap_or(nobody)).collect();
+        self.read_about(&ids, |transaction, heads| {
+            let each = events.into_iter().zip(heads);
+            each.map(|(event, &head)| read::entry(transaction, event, head)).collect()
+        })
+    }
+
+    fn id(&self, recipient: &Recipient) -> RecipientId {
+        self.secret.salt(recipient).identify(recipient)
+    }
+
+    fn look_for_others(&self) -> Result<Look, StoreError> {
+        self.refuse_if_replaced()?;
+        read::look(&mut lock(&self.watch), &self.index).map_err(|e| self.explain(e))
+    }
+
     fn refuse_if_replaced(&self) -> Result<(), StoreError> {
         match self.replaced.load(Ordering::Relaxed) {
             true => Err(StoreError::Replaced(self.dir.database())),
@@ -172,6 +269,9 @@ impl SqliteStore {
         match error {
             WorkError::Sql(error) => sql_error(&self.dir.database(), error),
             WorkError::Damaged(detail) => StoreError::Damaged { path: self.dir.database(), detail },
+            WorkError::Newer(found) => {
+                StoreError::Newer { path: self.dir.database(), found, known: schema::KNOWN }
+            }
         }
     }
 }
@@ -182,28 +282,79 @@ impl Store for SqliteStore {
     }
 
     fn record(&self, commands: &[Command], now: Time) -> Result<Vec<Outcome>, StoreError> {
-        self.write(|transaction| append::record(transaction, &self.secret, commands, now))
+        self.append(now, |batch| commands.iter().map(|command| batch.apply(command)).collect())
     }
 
     fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError> {
         erase::forget(self, request, now)
     }
 
+    fn fold(&self) -> Result<bool, StoreError> {
+        if self.index.tail_len() == 0 {
+            return Ok(false);
+        }
+        self.refuse_if_replaced()?;
+        let mut writer = lock(&self.writer);
+        let Writer { connection, folder } = &mut *writer;
+        let mut run = || {
+            let transaction = begin(connection)?;
+            read::catch_up(&transaction, &self.index)?;
+            let folded = folder.fold_slice(&transaction, &self.index)?;
+            transaction.commit()?;
+            self.index.drop_folded(&folded.rows);
+            folder.committed(&folded);
+            Ok(self.index.tail_len() > 0)
+        };
+        run().map_err(|e| self.explain(e))
+    }
+
+    fn warm(&self, stop: &dyn Fn() -> bool) -> Result<(), StoreError> {
+        // Whoever is appended about from here on is added at once.
+        self.read(|transaction| read::catch_up(transaction, &self.index))?;
+        let mut from = None;
+        while !stop() {
+            let ids = self.read(|transaction| read::recipients(transaction, from, WARM_SLICE))?;
+            self.index.add_known(&ids);
+            if ids.len() < WARM_SLICE {
+                self.index.is_now_complete();
+                return Ok(());
+            }
+            from = ids.last().copied();
+        }
+        Ok(())
+    }
+
+    fn is_unknown(&self, recipient: &Recipient) -> bool {
+        self.index.is_unknown(self.id(recipient))
+    }
+
     fn standings(&self, recipients: &[Recipient]) -> Result<Vec<Standing>, StoreError> {
-        self.read(|transaction| {
-            let standing_of = |recipient| {
-                let id = self.secret.salt(recipient).identify(recipient);
-                Ok(read::recipient_row(transaction, id)?
-                    .map_or_else(Standing::default, |row| row.standing))
-            };
-            recipients.iter().map(standing_of).collect()
-        })
+        self.look_for_others()?;
+        let ids: Vec<_> = recipients.iter().map(|recipient| self.id(recipient)).collect();
+        let known: Vec<_> = ids.iter().copied().filter(|&id| !self.index.is_unknown(id)).collect();
+        if known.is_empty() {
+            return Ok(vec![Standing::default(); ids.len()]);
+        }
+        let rows = self.read_about(&known, |transaction, heads| {
+            let each = known.iter().zip(heads);
+            each.map(|(&id, &head)| RecipientRow::current(transaction, id, head)).collect()
+        });
+        let rows: Vec<RecipientRow> = rows?;
+        let mut rows = known.iter().zip(rows).peekable();
+        let standing_of = |id| match rows.next_if(|(known, _)| **known == id) {
+            Some((_, row)) => row.standing,
+            None => Standing::default(),
+        };
+        Ok(ids.into_iter().map(standing_of).collect())
     }
 
     fn holding(&self, recipient: &Recipient) -> Result<Option<Holding>, StoreError> {
-        let id = self.secret.salt(recipient).identify(recipient);
-        self.read(|transaction| {
-            let Some(row) = read::recipient_row(transaction, id)? else { return Ok(None) };
+        let id = self.id(recipient);
+        self.read_about(&[id], |transaction, heads| {
+            let row = RecipientRow::current(transaction, id, heads[0])?;
+            if row.last.is_none() {
+                return Ok(None);
+            }
             let address = read::address(transaction, row.address)?;
             let repeats = read::repeats_of(transaction, id)?;
             Ok(Some(Holding { id, address, standing: row.standing, repeats }))
@@ -211,7 +362,7 @@ impl Store for SqliteStore {
     }
 
     fn entries(&self, page: Page, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.read(|transaction| read::entries(transaction, page, limit))
+        self.entries_of(self.read(|transaction| read::events(transaction, page, limit))?)
     }
 
     fn entries_about(
@@ -220,8 +371,11 @@ impl Store for SqliteStore {
         before: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let id = self.secret.salt(recipient).identify(recipient);
-        self.read(|transaction| read::entries_about(transaction, id, before, limit))
+        let id = self.id(recipient);
+        self.entries_of(self.read_about(&[id], |transaction, heads| {
+            let newest = heads[0].max(RecipientRow::stored(transaction, id)?.last);
+            read::events_about(transaction, newest, before, limit)
+        })?)
     }
 
     fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
@@ -229,16 +383,21 @@ impl Store for SqliteStore {
     }
 
     fn knows(&self, scope: &Scope) -> Result<bool, StoreError> {
-        self.read(|transaction| read::knows(transaction, scope))
+        if self.index.knows(scope) {
+            return Ok(true);
+        }
+        let knows = self.read(|transaction| read::knows(transaction, scope))?;
+        if knows {
+            self.index.note_scope(scope.clone());
+        }
+        Ok(knows)
     }
 
     fn look(&self) -> Result<Look, StoreError> {
         // SQLite goes on with a file that was removed, and nobody else would see what it writes.
         let inode = fs::metadata(self.dir.database()).map(|meta| meta.ino()).ok();
         self.replaced.store(inode != Some(self.inode), Ordering::Relaxed);
-        self.refuse_if_replaced()?;
-        let mut watch = lock(&self.watch);
-        read::look(&mut watch).map_err(|e| self.explain(e))
+        self.look_for_others()
     }
 
     fn probe(&self) -> Result<(), StoreError> {
@@ -295,6 +454,10 @@ impl Store for SqliteStore {
     }
 }
 
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
 fn next_generation(transaction: &Transaction<'_>) -> Result<(), WorkError> {
     transaction
         .execute("UPDATE meta SET value = value + 1 WHERE name = 'api_keys_generation'", [])?;
@@ -307,6 +470,8 @@ enum WorkError {
     Sql(rusqlite::Error),
     /// What was read cannot have been written by this program.
     Damaged(String),
+    /// A newer program has changed the schema since.
+    Newer(i64),
 }
 
 impl From<rusqlite::Error> for WorkError {

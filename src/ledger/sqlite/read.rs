@@ -1,49 +1,17 @@
 //! Reading: rows as the types that the ledger speaks in.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
+use std::collections::HashMap;
 
-use super::{Watch, WorkError, row_number};
+use rusqlite::{Connection, Row, Transaction};
+
+use super::index::Index;
+use super::row::RecipientRow;
+use super::{Watch, WorkError, row_number, schema};
 use crate::ledger::api_key::ApiKey;
 use crate::ledger::event::Event;
 use crate::ledger::recipient::RecipientId;
-use crate::ledger::standing::Standing;
 use crate::ledger::store::{Entry, Look, Page};
 use crate::link::Scope;
-
-/// A row of the table `recipient`.
-pub(super) struct RecipientRow {
-    /// The newest event; `None` for a recipient who has no row yet.
-    pub last: Option<u64>,
-    /// The event that brought the address; `None` once forgotten.
-    pub address: Option<u64>,
-    pub standing: Standing,
-}
-
-impl RecipientRow {
-    pub(super) fn unknown() -> Self {
-        Self { last: None, address: None, standing: Standing::default() }
-    }
-
-    pub(super) fn from_row(row: &Row<'_>, first: usize) -> Result<Self, WorkError> {
-        let standing = row.get_ref(first + 2)?.as_blob().ok().and_then(Standing::decode);
-        Ok(Self {
-            last: row.get(first)?,
-            address: row.get(first + 1)?,
-            standing: standing
-                .ok_or_else(|| WorkError::Damaged("a recipient's row cannot be read".into()))?,
-        })
-    }
-}
-
-pub(super) fn recipient_row(
-    connection: &Connection,
-    id: RecipientId,
-) -> Result<Option<RecipientRow>, WorkError> {
-    let mut statement =
-        connection.prepare_cached("SELECT last, address, standing FROM recipient WHERE id = ?1")?;
-    let mut rows = statement.query([id.0])?;
-    rows.next()?.map(|row| RecipientRow::from_row(row, 0)).transpose()
-}
 
 /// A row of the table `event`.
 pub(super) struct EventRow {
@@ -115,11 +83,50 @@ fn note(connection: &Connection, number: u64) -> Result<Option<String>, WorkErro
     Ok(personal_text(row.get_ref(0)?.as_blob_or_null().unwrap_or(None)))
 }
 
-pub(super) fn entries(
+/// Whom events after `upto` are about, in their order, and the number of the last of them.
+pub(super) struct Newer {
+    pub heads: Vec<(RecipientId, u64)>,
+    pub last: Option<u64>,
+}
+
+pub(super) fn newer(connection: &Connection, upto: u64) -> Result<Newer, WorkError> {
+    let mut statement = connection
+        .prepare_cached("SELECT number, body FROM event WHERE number > ?1 ORDER BY number")?;
+    let mut rows = statement.query([row_number(upto)])?;
+    let mut newer = Newer { heads: Vec::new(), last: None };
+    while let Some(row) = rows.next()? {
+        let number = row.get(0)?;
+        let recipient = row.get_ref(1)?.as_blob().ok().and_then(Event::recipient_in);
+        newer.heads.extend(recipient.map(|id| (id, number)));
+        newer.last = Some(number);
+    }
+    Ok(newer)
+}
+
+impl Newer {
+    /// Replaces the newest event of each of `ids` where there is a newer one.
+    pub(super) fn raise(&self, ids: &[RecipientId], heads: &mut [Option<u64>]) {
+        if self.heads.is_empty() {
+            return;
+        }
+        let newest: HashMap<_, _> = self.heads.iter().copied().collect();
+        for (id, head) in ids.iter().zip(heads) {
+            *head = newest.get(id).copied().or(*head);
+        }
+    }
+}
+
+/// Takes into the index what was appended since.
+pub(super) fn catch_up(connection: &Connection, index: &Index) -> Result<(), WorkError> {
+    index.take(newer(connection, index.upto())?);
+    Ok(())
+}
+
+pub(super) fn events(
     transaction: &Transaction<'_>,
     page: Page,
     limit: usize,
-) -> Result<Vec<Entry>, WorkError> {
+) -> Result<Vec<Event>, WorkError> {
     let (query, from) = match page {
         Page::After(from) => (
             "SELECT number, prior, body FROM event WHERE number > ?1 ORDER BY number LIMIT ?2",
@@ -132,35 +139,41 @@ pub(super) fn entries(
     };
     let mut statement = transaction.prepare_cached(query)?;
     let mut rows = statement.query([row_number(from), row_number(limit as u64)])?;
-    let mut entries = Vec::new();
+    let mut events = Vec::new();
     while let Some(row) = rows.next()? {
-        entries.push(entry(transaction, EventRow::from_row(row)?.event)?);
+        events.push(EventRow::from_row(row)?.event);
     }
-    Ok(entries)
+    Ok(events)
 }
 
-pub(super) fn entries_about(
+/// A recipient's events before `before`, newest first, from the newest of all down.
+pub(super) fn events_about(
     transaction: &Transaction<'_>,
-    id: RecipientId,
+    newest: Option<u64>,
     before: u64,
     limit: usize,
-) -> Result<Vec<Entry>, WorkError> {
-    let mut next = recipient_row(transaction, id)?.and_then(|row| row.last);
-    let mut entries = Vec::new();
-    while let Some(number) = next.filter(|_| entries.len() < limit) {
+) -> Result<Vec<Event>, WorkError> {
+    let mut next = newest;
+    let mut events = Vec::new();
+    while let Some(number) = next.filter(|_| events.len() < limit) {
         let row = existing_event(transaction, number)?;
         // Strictly downwards, so that damage cannot make it run forever.
         next = row.prior.filter(|&prior| prior < number);
         if number < before {
-            entries.push(entry(transaction, row.event)?);
+            events.push(row.event);
         }
     }
-    Ok(entries)
+    Ok(events)
 }
 
-fn entry(transaction: &Transaction<'_>, event: Event) -> Result<Entry, WorkError> {
+/// The event with what else is known of it.
+pub(super) fn entry(
+    transaction: &Transaction<'_>,
+    event: Event,
+    head: Option<u64>,
+) -> Result<Entry, WorkError> {
     let recipient = match event.recipient {
-        Some(id) => recipient_address(transaction, id)?,
+        Some(id) => address(transaction, RecipientRow::current(transaction, id, head)?.address)?,
         None => None,
     };
     let note = match event.note {
@@ -170,13 +183,17 @@ fn entry(transaction: &Transaction<'_>, event: Event) -> Result<Entry, WorkError
     Ok(Entry { event, recipient, note })
 }
 
-fn recipient_address(
+/// The next recipients after `from` who have rows, in order.
+pub(super) fn recipients(
     connection: &Connection,
-    id: RecipientId,
-) -> Result<Option<String>, WorkError> {
-    let mut statement = connection.prepare_cached("SELECT address FROM recipient WHERE id = ?1")?;
-    let number: Option<Option<u64>> = statement.query_row([id.0], |row| row.get(0)).optional()?;
-    address(connection, number.flatten())
+    from: Option<RecipientId>,
+    limit: usize,
+) -> Result<Vec<RecipientId>, WorkError> {
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM recipient WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+    let from = from.map_or_else(Vec::new, |id| id.0.to_vec());
+    let ids = statement.query_map((from, row_number(limit as u64)), |row| row.get(0))?;
+    Ok(ids.map(|id| id.map(RecipientId)).collect::<Result<_, _>>()?)
 }
 
 pub(super) fn repeats_of(connection: &Connection, id: RecipientId) -> Result<u64, WorkError> {
@@ -191,11 +208,13 @@ pub(super) fn knows(connection: &Connection, scope: &Scope) -> Result<bool, Work
 }
 
 /// Asks SQLite first whether anybody wrote, which costs about a microsecond.
-pub(super) fn look(watch: &mut Watch) -> Result<Look, WorkError> {
+pub(super) fn look(watch: &mut Watch, index: &Index) -> Result<Look, WorkError> {
     let version =
         watch.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
     if watch.data_version != Some(version) {
+        schema::refuse_newer(&watch.connection)?;
         let last = last_event(&watch.connection)?;
+        catch_up(&watch.connection, index)?;
         watch.seen = Look {
             last_event: last.as_ref().map_or(0, |event| event.number),
             last_at: last.map(|event| event.at),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::{LOCK_WAIT, meta, sql_error};
+use super::{LOCK_WAIT, WorkError, meta, sql_error};
 use crate::ledger::recipient::{Recipient, StoreSecret};
 use crate::ledger::store::StoreError;
 
@@ -66,13 +66,16 @@ const MIGRATIONS: &[&str] = &[
          created INTEGER NOT NULL,
          revoked INTEGER
      ) STRICT;",
+    // Rows of `recipient` are written behind the events; up to this one they all are.
+    "INSERT INTO meta (name, value) SELECT 'folded', coalesce(max(number), 0) FROM event;",
 ];
+
+/// The schema that this program knows.
+pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// The tables that the migrations leave.
 pub(super) const TABLES: &[&str] =
     &["meta", "event", "personal", "recipient", "scope", "repeats", "key_use", "api_key"];
-
-const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// What to do with a database that holds nothing yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +111,16 @@ pub(super) fn migrate(
         run_migrations(connection, secret).map_err(explain)?;
     }
     check_secret(connection, path, secret)
+}
+
+/// For a program that goes on running while a newer one brings the schema up to date.
+pub(super) fn refuse_newer(connection: &Connection) -> Result<(), WorkError> {
+    let found: i64 =
+        connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;
+    match found > KNOWN {
+        true => Err(WorkError::Newer(found)),
+        false => Ok(()),
+    }
 }
 
 fn run_migrations(connection: &mut Connection, secret: &StoreSecret) -> rusqlite::Result<()> {

@@ -9,16 +9,16 @@
 //! What arrives while it runs is left to the next check: only events up to the last one at the
 //! beginning count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Transaction;
 
-use super::read::{self, RecipientRow, existing_event, personal_text};
+use super::fold;
+use super::read::{self, existing_event, personal_text};
+use super::row::RecipientRow;
 use super::{SqliteStore, WorkError, row_number, schema};
 use crate::ledger::event::{Action, Event, leaf_hash};
-use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
-use crate::ledger::standing::Standing;
 use crate::ledger::store::{StoreError, Verification};
 use crate::ledger::time::Time;
 
@@ -36,6 +36,7 @@ pub(super) fn verify(
         secret: &store.secret,
         found: Verification::default(),
         end: 0,
+        unfolded: BTreeMap::new(),
         about_recipients: 0,
         in_chains: 0,
         texts_in_chains: 0,
@@ -56,6 +57,8 @@ struct Check<'s> {
     found: Verification,
     /// The last event that counts.
     end: u64,
+    /// Whose newest event was not folded in at the beginning.
+    unfolded: BTreeMap<RecipientId, u64>,
     about_recipients: u64,
     in_chains: u64,
     texts_in_chains: u64,
@@ -69,9 +72,12 @@ impl Check<'_> {
         store: &SqliteStore,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), StoreError> {
-        self.end = store.read(|t| {
+        store.read(|t| {
+            let newer = read::newer(t, fold::folded(t)?)?;
+            self.unfolded = newer.heads.into_iter().collect();
             let last = "SELECT coalesce(max(number), 0) FROM event";
-            Ok(t.query_row(last, [], |row| row.get(0))?)
+            self.end = t.query_row(last, [], |row| row.get(0))?;
+            Ok(())
         })?;
         loop {
             let from = self.found.events;
@@ -83,6 +89,9 @@ impl Check<'_> {
         let mut next = Some(Vec::new());
         while let Some(from) = next {
             next = store.read(|transaction| self.recipients(transaction, &from))?;
+        }
+        while !self.unfolded.is_empty() {
+            store.read(|transaction| self.without_row(transaction))?;
         }
         if self.in_chains != self.about_recipients {
             self.fault(format!(
@@ -160,8 +169,12 @@ impl Check<'_> {
         let enough = self.in_chains + SLICE;
         while let Some(row) = rows.next()? {
             let id: Vec<u8> = row.get(0)?;
-            match (<[u8; 16]>::try_from(id.as_slice()), RecipientRow::from_row(row, 1)) {
-                (Ok(bytes), Ok(row)) => self.recipient(transaction, RecipientId(bytes), &row)?,
+            match (<[u8; 16]>::try_from(id.as_slice()), RecipientRow::from_columns(row, 1)) {
+                (Ok(bytes), Ok(row)) => {
+                    let id = RecipientId(bytes);
+                    let head = row.last.max(self.unfolded.remove(&id));
+                    self.recipient(transaction, id, &row, head)?;
+                }
                 _ => self.fault(format!("recipient {}: its row cannot be read", hexadecimal(&id))),
             }
             if self.in_chains >= enough {
@@ -171,24 +184,51 @@ impl Check<'_> {
         Ok(None)
     }
 
+    /// The next slice of recipients who had no row yet.
+    fn without_row(&mut self, transaction: &Transaction<'_>) -> Result<(), WorkError> {
+        let enough = self.in_chains + SLICE;
+        while let Some((id, head)) = self.unfolded.pop_first() {
+            let row = RecipientRow::stored(transaction, id)?;
+            self.recipient(transaction, id, &row, row.last.max(Some(head)))?;
+            if self.in_chains >= enough {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One recipient, whose newest event is `head` and who has this row, if any yet.
     fn recipient(
         &mut self,
         transaction: &Transaction<'_>,
         id: RecipientId,
         row: &RecipientRow,
+        head: Option<u64>,
     ) -> Result<(), WorkError> {
-        let Some(events) = self.chain(transaction, id, row) else { return Ok(()) };
+        let Some(events) = self.chain(transaction, id, head) else { return Ok(()) };
         let counted = events.iter().filter(|event| event.number <= self.end).count() as u64;
         self.in_chains += counted;
         self.found.recipients += u64::from(counted > 0);
-        let replayed = self.replay(&events);
+        let mut replayed = Replayed::default();
+        for event in &events {
+            self.follow(&mut replayed, event);
+            if row.last == Some(event.number) {
+                self.compare(id, row, &replayed.row);
+            }
+        }
+        if row.last.is_some_and(|last| events.iter().all(|event| event.number != last)) {
+            self.fault(format!("recipient {id}: its row is folded in up to no event of its own"));
+        }
+        self.personal(transaction, id, &replayed, &events)
+    }
+
+    fn compare(&mut self, id: RecipientId, row: &RecipientRow, replayed: &RecipientRow) {
         if replayed.standing != row.standing {
             self.fault(format!("recipient {id}: what stands does not follow from its events"));
         }
         if replayed.address != row.address {
             self.fault(format!("recipient {id}: which event brought the address is wrong"));
         }
-        self.personal(transaction, id, &replayed, &events)
     }
 
     /// A recipient's events, oldest first; `None` when the chain is broken.
@@ -196,10 +236,10 @@ impl Check<'_> {
         &mut self,
         transaction: &Transaction<'_>,
         id: RecipientId,
-        row: &RecipientRow,
+        head: Option<u64>,
     ) -> Option<Vec<Event>> {
         let mut events = Vec::new();
-        let mut next = row.last;
+        let mut next = head;
         while let Some(number) = next {
             let Ok(stored) = existing_event(transaction, number) else {
                 self.fault(format!("recipient {id}: its event {number} cannot be read"));
@@ -220,26 +260,22 @@ impl Check<'_> {
         Some(events)
     }
 
-    /// What follows from a recipient's events.
-    fn replay(&mut self, events: &[Event]) -> Replayed {
-        let mut after = Replayed::default();
-        for event in events {
-            let Some(act) = Act::of(event) else {
-                self.fault(format!("event {}: it says too little to be replayed", event.number));
-                continue;
-            };
-            let since = event.occurred.unwrap_or(event.at);
-            let decision = decide(&after.standing, &act, event.at, since, event.number);
-            if decision.changed != event.changed {
-                self.fault(format!(
-                    "event {}: it says changed={}, the policy says {}",
-                    event.number, event.changed, decision.changed
-                ));
-            }
-            after.standing = decision.standing;
-            after.keep(event);
+    /// Replays one event more.
+    fn follow(&mut self, replayed: &mut Replayed, event: &Event) {
+        let Some((changed, kept)) = replayed.row.follow(event) else {
+            return self
+                .fault(format!("event {}: it says too little to be replayed", event.number));
+        };
+        if changed != event.changed {
+            self.fault(format!(
+                "event {}: it says changed={}, the policy says {changed}",
+                event.number, event.changed
+            ));
         }
-        after
+        match event.action {
+            Action::Forget => replayed.notes.clear(),
+            _ => replayed.notes.extend(kept.text.then_some(event.number)),
+        }
     }
 
     /// The address gives the identifier, each text has its keyed hash, and everything is there
@@ -251,12 +287,12 @@ impl Check<'_> {
         replayed: &Replayed,
         events: &[Event],
     ) -> Result<(), WorkError> {
-        let address = read::address(transaction, replayed.address)?;
+        let address = read::address(transaction, replayed.row.address)?;
         let recipient = address.as_deref().map(Recipient::of_link);
         let salt = recipient.as_ref().map(|recipient| self.secret.salt(recipient));
         let fits =
             recipient.as_ref().zip(salt.as_ref()).is_some_and(|(r, salt)| salt.identify(r) == id);
-        if replayed.address.is_some() && !fits {
+        if replayed.row.address.is_some() && !fits {
             self.fault(format!("recipient {id}: its address is not the one it was made from"));
         }
         let mut statement =
@@ -271,7 +307,7 @@ impl Check<'_> {
                 }
                 None => (None, None),
             };
-            if address.is_some() && replayed.address != Some(number) {
+            if address.is_some() && replayed.row.address != Some(number) {
                 self.fault(format!("event {number}: it keeps an address that was forgotten"));
             }
             match (note, replayed.notes.contains(&number)) {
@@ -341,27 +377,9 @@ impl Check<'_> {
 /// What a recipient's events leave.
 #[derive(Default)]
 struct Replayed {
-    standing: Standing,
-    /// The event that brought the address that is still kept.
-    address: Option<u64>,
+    row: RecipientRow,
     /// The events whose texts are still kept.
     notes: BTreeSet<u64>,
-    begun: bool,
-}
-
-impl Replayed {
-    /// The rule by which the store keeps addresses and texts.
-    fn keep(&mut self, event: &Event) {
-        let forgotten = self.begun && self.address.is_none();
-        self.begun = true;
-        if event.action == Action::Forget {
-            self.address = None;
-            self.notes.clear();
-        } else if event.changed || !forgotten {
-            self.address.get_or_insert(event.number);
-            self.notes.extend(event.note.map(|_| event.number));
-        }
-    }
 }
 
 fn text_at(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<String>, WorkError> {
