@@ -63,6 +63,8 @@ pub struct Recorder {
 #[derive(Debug)]
 enum Message {
     Record(Box<Command>, Reply),
+    /// Repeats that were answered elsewhere, by the event that they repeat.
+    Count(Vec<(u64, u32)>),
     /// Record what was queued before, and end.
     Finish,
 }
@@ -71,7 +73,8 @@ type Recorded = Result<Outcome, Arc<StoreError>>;
 type Reply = oneshot::Sender<Recorded>;
 
 impl Recorder {
-    /// Starts the thread that writes to `store`. `clock` gives the time of each transaction.
+    /// Starts the thread that writes to `store`. `clock` gives the time of each transaction;
+    /// `recorded` is told what each one did, before anybody is answered.
     ///
     /// # Errors
     ///
@@ -79,10 +82,11 @@ impl Recorder {
     pub fn start(
         store: Arc<dyn Store>,
         clock: impl Fn() -> Time + Send + 'static,
+        recorded: impl Fn(&[Command], &[Outcome]) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (queue, messages) = mpsc::sync_channel(QUEUE);
         let counts = Arc::new(RecorderCounts::default());
-        let writer = Writer { store, counts: Arc::clone(&counts), clock };
+        let writer = Writer { store, counts: Arc::clone(&counts), clock, recorded };
         let thread = std::thread::Builder::new()
             .name("recorder".into())
             .spawn(move || writer.run(messages))?;
@@ -101,6 +105,14 @@ impl Recorder {
         let queued = self.queue.try_send(Message::Record(Box::new(command), reply));
         queued.map_err(|_| StoreError::Overloaded)?;
         answer.await.unwrap_or_else(|_| Err(Arc::new(StoreError::Overloaded)))
+    }
+
+    /// Counts repeats that were answered without asking the store, by the event that each
+    /// repeats; some time later, and not at all when too much waits.
+    pub fn count_repeats(&self, repeats: Vec<(u64, u32)>) {
+        if self.queue.try_send(Message::Count(repeats)).is_err() {
+            tracing::warn!("repeats were not counted, since too much waits");
+        }
     }
 
     /// What was done so far.
@@ -135,10 +147,11 @@ impl Recorder {
 }
 
 /// What the thread works with.
-struct Writer<C> {
+struct Writer<C, R> {
     store: Arc<dyn Store>,
     counts: Arc<RecorderCounts>,
     clock: C,
+    recorded: R,
 }
 
 /// What happens between transactions.
@@ -150,7 +163,7 @@ struct Rest {
     folded_all: Instant,
 }
 
-impl<C: Fn() -> Time> Writer<C> {
+impl<C: Fn() -> Time, R: Fn(&[Command], &[Outcome])> Writer<C, R> {
     fn run(self, queue: mpsc::Receiver<Message>) {
         let mut rest = Rest { more: true, folding: false, folded_all: Instant::now() };
         loop {
@@ -180,6 +193,7 @@ impl<C: Fn() -> Time> Writer<C> {
                     commands.push(*command);
                     replies.push(reply);
                 }
+                Message::Count(repeats) => self.count(&repeats),
                 Message::Finish => finish = true,
             }
         }
@@ -187,6 +201,12 @@ impl<C: Fn() -> Time> Writer<C> {
         let answers = replies.into_iter().zip(self.record(&commands));
         answers.for_each(|(reply, recorded)| drop(reply.send(recorded)));
         (finish, commands.len())
+    }
+
+    fn count(&self, repeats: &[(u64, u32)]) {
+        if let Err(error) = self.store.count_repeats(repeats) {
+            tracing::warn!(%error, repeats = repeats.len(), "repeats could not be counted");
+        }
     }
 
     /// Whether there is more to fold.
@@ -227,6 +247,9 @@ impl<C: Fn() -> Time> Writer<C> {
             Ok(_) => (&self.counts.commits, commands.len()),
             Err(_) => (&self.counts.failures, 0),
         };
+        if let Ok(outcomes) = &recorded {
+            (self.recorded)(commands, outcomes);
+        }
         kind.fetch_add(1, Ordering::Relaxed);
         self.counts.acts.fetch_add(acts as u64, Ordering::Relaxed);
         recorded

@@ -54,6 +54,14 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the erasure could not be made durable, or old copies could not be overwritten.
     fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError>;
 
+    /// Counts acts that were not recorded since they repeat an event: how often each, by the
+    /// event's number.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn count_repeats(&self, repeats: &[(u64, u32)]) -> Result<(), StoreError>;
+
     /// Brings some of what was appended, and is not yet in its final place, there; `true` when
     /// more waits. To be called when there is nothing else to do: nobody has to, since reads see
     /// everything, and [`Store::record`] sees to it itself when too much waits.
@@ -71,9 +79,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the store cannot be read.
     fn warm(&self, stop: &dyn Fn() -> bool) -> Result<(), StoreError>;
 
-    /// Whether nothing is on record about a recipient, from memory alone, as of the last
-    /// [`Store::look`] or later. `false` when that cannot be said without reading.
-    fn is_unknown(&self, recipient: &Recipient) -> bool;
+    /// Whether it is certain from memory alone that nothing is on record about a recipient, while
+    /// events name the scope; as of the last [`Store::look`] or later.
+    fn is_surely_free(&self, recipient: &Recipient, scope: &Scope) -> bool;
 
     /// What stands for each recipient, in their order, each as of a moment since the call; nothing
     /// for those who are not known.
@@ -150,12 +158,20 @@ pub trait Store: fmt::Debug + Send + Sync {
     }
 
     /// Where the history ends, and whether the [`Store::api_keys`] changed.
-    /// Cheap, so that it can be asked every few milliseconds.
+    /// About as cheap as can be, so that it can be asked for a single request.
     ///
     /// # Errors
     ///
     /// When the store cannot be read.
     fn look(&self) -> Result<Look, StoreError>;
+
+    /// Sees whether the store is still the one that was opened: what was moved or replaced answers
+    /// nothing from then on, until it is back.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replaced`] when it is not.
+    fn check_place(&self) -> Result<(), StoreError>;
 
     /// Writes and commits something that means nothing, to see whether the store takes writes.
     ///

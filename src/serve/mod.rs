@@ -9,6 +9,7 @@ mod listener;
 mod metrics;
 mod phase;
 mod public;
+mod recent;
 mod reply;
 mod shared;
 mod sockets;
@@ -26,12 +27,17 @@ pub use sockets::{BindError, Sockets};
 
 use crate::ledger::{DataDir, Recorder, Store, Time};
 use phase::Phase;
+use recent::Recent;
 use shared::Shared;
 
 /// How long clients may go on using open connections once the service is told to stop; each
 /// answer in that time tells the client to close. Without it, a request that is on its way on an
 /// idle connection would be lost.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How often repeats are counted in the store, and at most how many events have some then.
+const COUNT_EVERY: Duration = Duration::from_millis(100);
+const COUNTS: usize = 250;
 
 /// Runs the service on `sockets` until `stop` resolves, then answers what was accepted and
 /// records what waits.
@@ -46,10 +52,14 @@ pub async fn run(
     sockets: Sockets,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let recorder = Recorder::start(Arc::clone(&store), now)?;
+    let recent = Arc::new(Recent::new(&store.look().map_err(io::Error::other)?));
+    let noted = Arc::clone(&recent);
+    let recorder = Recorder::start(Arc::clone(&store), now, move |commands, outcomes| {
+        noted.recorded(commands, outcomes);
+    })?;
     let (phase, phases) = watch::channel(Phase::Serving);
     let warming = tokio::task::spawn_blocking(warm(Arc::clone(&store), phases.clone()));
-    let shared = Shared::start(store, dir, settings, recorder, phases.clone())?;
+    let shared = Shared::start(store, dir, settings, (recorder, recent), phases.clone())?;
     let shared = Arc::new(shared);
     let public = listener::serve(
         sockets.public,
@@ -66,7 +76,10 @@ pub async fn run(
         api::answer,
     );
     let conduct = async {
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = count_repeats(&shared) => {}
+        }
         tracing::info!("stopping: no new connections, open ones are answered and closed");
         phase.send_replace(Phase::Draining);
         tokio::time::sleep(LINGER).await;
@@ -74,6 +87,7 @@ pub async fn run(
     };
     let ((), public, api) = tokio::join!(conduct, public, api);
     warming.await?;
+    let shared = Arc::clone(&shared);
     tokio::task::spawn_blocking(move || shared.finish()).await?;
     tracing::info!("stopped");
     public.and(api)
@@ -86,6 +100,14 @@ fn warm(store: Arc<dyn Store>, phases: watch::Receiver<Phase>) -> impl FnOnce() 
         if let Err(error) = store.warm(&stopping) {
             tracing::warn!(%error, "the store cannot be read into memory: answers stay slower");
         }
+    }
+}
+
+/// Has repeats counted, some of them at a time: they are many at most when little time is left.
+async fn count_repeats(shared: &Shared) {
+    loop {
+        tokio::time::sleep(COUNT_EVERY).await;
+        shared.count_repeats(COUNTS);
     }
 }
 

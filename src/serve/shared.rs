@@ -9,19 +9,26 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
+use hyper::body::Bytes;
 use ipnet::IpNet;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::metrics::Metrics;
+use super::now;
 use super::phase::Phase;
+use super::recent::{LinkKey, Recent};
 use crate::ledger::{
-    ApiKey, Command, DataDir, KeyFile, Look, Outcome, Recorder, Store, StoreError,
+    Action, ApiKey, Command, DataDir, KeyFile, Look, Outcome, Recipient, Recorder, Source, Store,
+    StoreError,
 };
-use crate::link::{BaseUrl, Keyring, MailtoHost};
+use crate::link::{BaseUrl, Keyring, MailtoHost, Scope};
 
 /// How often the store is asked whether another process wrote. Short enough for what one process
 /// appends to be acted on by another within 10 ms; the question costs about a microsecond.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// So old may be what is known of other processes when somebody asks before sending.
+const ACT_WITHIN: Duration = Duration::from_millis(10);
 
 /// So long after the last failed transaction the store may be tried by a probe.
 const QUIET: Duration = Duration::from_secs(5);
@@ -122,9 +129,10 @@ pub(super) struct Shared {
     pub(super) last_event: watch::Receiver<u64>,
     pub(super) phases: watch::Receiver<Phase>,
     recorder: Recorder,
+    recent: Arc<Recent>,
     keys: Arc<SharedKeys>,
-    /// Whether the watcher cannot look.
-    blind: Arc<AtomicBool>,
+    began: Instant,
+    sight: Arc<Sight>,
     reads: Semaphore,
     large_bodies: Semaphore,
     watcher: Mutex<Option<JoinHandle<()>>>,
@@ -137,12 +145,12 @@ impl Shared {
         store: Arc<dyn Store>,
         dir: DataDir,
         settings: Settings,
-        recorder: Recorder,
+        (recorder, recent): (Recorder, Arc<Recent>),
         phases: watch::Receiver<Phase>,
     ) -> io::Result<Self> {
         let seen = store.look().map_err(io::Error::other)?;
         let key_file = KeyFile::stamp(&dir);
-        let blind = Arc::new(AtomicBool::new(false));
+        let sight = Arc::new(Sight::default());
         let keys = Arc::new(SharedKeys::read(&*store, &dir).map_err(io::Error::other)?);
         let (last, last_event) = watch::channel(seen.last_event);
         let watcher = Watcher {
@@ -153,8 +161,11 @@ impl Shared {
             key_file,
             last,
             phases: phases.clone(),
-            blind: Arc::clone(&blind),
+            recent: Arc::clone(&recent),
+            began: Instant::now(),
+            sight: Arc::clone(&sight),
         };
+        let began = watcher.began;
         let watcher = std::thread::Builder::new().name("watcher".into()).spawn(|| watcher.run())?;
         Ok(Self {
             store,
@@ -163,8 +174,10 @@ impl Shared {
             last_event,
             phases,
             recorder,
+            recent,
             keys,
-            blind,
+            began,
+            sight,
             reads: Semaphore::new(READS),
             large_bodies: Semaphore::new(LARGE_BODIES),
             watcher: Mutex::new(Some(watcher)),
@@ -196,6 +209,45 @@ impl Shared {
         Ok(outcome)
     }
 
+    /// What stands for a link among the [`Shared::repeat`]s; to be made before it is opened.
+    pub(super) fn link_key(&self, token: &str) -> LinkKey {
+        self.recent.key(token)
+    }
+
+    /// Whether there may be an answer to [`Shared::repeat`].
+    pub(super) fn may_repeat(&self, key: LinkKey) -> bool {
+        self.recent.may_repeat(key)
+    }
+
+    /// The answer to a click that repeats a recorded one; asks the store whether anybody else
+    /// wrote since, which takes about a microsecond.
+    pub(super) fn repeat(&self, key: LinkKey) -> Option<Bytes> {
+        let text = self.recent.repeat(key, &self.store.look().ok()?, now())?;
+        self.metrics.act(Action::OptOut, Source::OneClick, false);
+        Some(text)
+    }
+
+    /// Remembers how a recorded opt-out was answered.
+    pub(super) fn remember(
+        &self,
+        key: LinkKey,
+        recipient: &Recipient,
+        outcome: &Outcome,
+        text: Bytes,
+    ) {
+        if let Some(event) = outcome.event {
+            self.recent.remember(key, recipient, (event, outcome.at), text);
+        }
+    }
+
+    /// Has some of the repeats counted in the store.
+    pub(super) fn count_repeats(&self, limit: usize) {
+        let repeats = self.recent.take_counts(limit);
+        if !repeats.is_empty() {
+            self.recorder.count_repeats(repeats);
+        }
+    }
+
     /// Runs a read of the store off the threads that serve connections.
     pub(super) async fn read<T: Send + 'static>(
         &self,
@@ -212,6 +264,15 @@ impl Shared {
             Ok(Err(_)) => Err(StoreError::Failed("a read of the store")),
             Err(_) => Err(StoreError::Overloaded),
         }
+    }
+
+    /// Whether it is certain, without a look of its own, that nothing is on record about the
+    /// recipient and that the list is known: what other processes appended more than some
+    /// milliseconds ago is taken into account.
+    pub(super) fn is_surely_free(&self, recipient: &Recipient, scope: &Scope) -> bool {
+        let looked = Duration::from_millis(self.sight.looked.load(Ordering::Acquire));
+        let is_current = self.began.elapsed().saturating_sub(looked) <= ACT_WITHIN;
+        is_current && self.store.is_surely_free(recipient, scope)
     }
 
     /// A place for reading a large body, of which there are few at once.
@@ -234,7 +295,7 @@ impl Shared {
             return Health::Failing;
         }
         let damaged = self.recorder.counts().damaged.load(Ordering::Relaxed) > 0;
-        match damaged || self.blind.load(Ordering::Relaxed) {
+        match damaged || self.sight.blind.load(Ordering::Relaxed) {
             true => Health::Degraded,
             false => Health::Good,
         }
@@ -283,12 +344,22 @@ impl Shared {
 
     /// Records what still waits, and ends both threads.
     pub(super) fn finish(&self) {
+        self.count_repeats(usize::MAX);
         self.recorder.finish();
         let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
         if watcher.is_some_and(|watcher| watcher.join().is_err()) {
             tracing::error!("the thread that watches the store had failed");
         }
     }
+}
+
+/// How well the watcher sees.
+#[derive(Debug, Default)]
+struct Sight {
+    /// Whether the last look failed.
+    blind: AtomicBool,
+    /// When the last look that did not fail began, in milliseconds since the service did.
+    looked: AtomicU64,
 }
 
 /// The thread that looks at the store.
@@ -300,15 +371,20 @@ struct Watcher {
     key_file: Option<(u64, i64, i64)>,
     last: watch::Sender<u64>,
     phases: watch::Receiver<Phase>,
-    /// Whether the last look failed.
-    blind: Arc<AtomicBool>,
+    recent: Arc<Recent>,
+    began: Instant,
+    sight: Arc<Sight>,
 }
 
 impl Watcher {
     fn run(mut self) {
         while *self.phases.borrow() < Phase::Closing {
+            let began = self.began.elapsed();
             let looked = self.look();
-            let failed_before = self.blind.swap(looked.is_err(), Ordering::Relaxed);
+            let failed_before = self.sight.blind.swap(looked.is_err(), Ordering::Relaxed);
+            if looked.is_ok() {
+                self.sight.looked.store(began.as_millis() as u64, Ordering::Release);
+            }
             if let (Err(error), false) = (&looked, failed_before) {
                 tracing::error!(%error, "the store or its keys cannot be looked at");
             }
@@ -317,6 +393,7 @@ impl Watcher {
     }
 
     fn look(&mut self) -> Result<(), String> {
+        self.store.check_place().map_err(|e| e.to_string())?;
         let look = self.store.look().map_err(|e| e.to_string())?;
         if look.last_event != self.seen.last_event {
             self.last.send_replace(look.last_event);
@@ -325,7 +402,9 @@ impl Watcher {
         let key_file = KeyFile::stamp(&self.dir);
         let generation = look.api_keys_generation;
         if generation != self.seen.api_keys_generation || key_file != self.key_file {
-            self.keys.reload(&*self.store, &self.dir)?;
+            let reloaded = self.keys.reload(&*self.store, &self.dir);
+            self.recent.has_other_keys();
+            reloaded?;
             tracing::info!("keys were changed and read again");
             (self.seen.api_keys_generation, self.key_file) = (generation, key_file);
         }

@@ -275,6 +275,7 @@ fn repeats_are_counted_and_carried_by_the_next_event() {
     let path = place.link(LIST, "a@example.org", "");
     (0..5).for_each(|_| assert_eq!(service.click(&path).status, 200));
     assert_eq!(place.history().len(), 1);
+    eventually("they are counted", || place.json(&["show", "a@example.org"])[0]["repeats"] == 4);
     place.done(&["suppress", "a@example.org", "--list", LIST, "--reason", "unsubscribe"]);
     let history = place.history();
     assert_eq!(history.len(), 2, "another source is stored");

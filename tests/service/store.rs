@@ -200,9 +200,12 @@ fn damage_to_one_recipient_does_not_fail_the_others() {
     let service = place.serve();
     let recipients: Vec<_> = (0..300).map(|n| format!("r{n}@example.org")).collect();
     let paths = place.links(LIST, &recipients);
-    let victim = place.link(LIST, "victim@example.org", "");
-    assert_eq!(service.click(&victim).status, 200);
-    sqlite(&place).execute("UPDATE recipient SET standing = x'ff'", []).expect("damaged");
+    let opted_out = place.link(LIST, "victim@example.org", "");
+    assert_eq!(service.click(&opted_out).status, 200);
+    // What stands already may be answered from memory; this link needs the row.
+    let victim = place.link("other.example.com", "victim@example.org", "");
+    let damage = || sqlite(&place).execute("UPDATE recipient SET standing = x'ff'", []);
+    eventually("it is folded in and damaged", || damage().expect("written") == 1);
     std::thread::scope(|scope| {
         for part in paths.chunks(75) {
             let service = &service;

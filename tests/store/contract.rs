@@ -329,8 +329,8 @@ fn a_sqlite_store_that_was_moved_away_answers_nothing() {
     // So that it has a connection at hand that would go on reading.
     assert!(store.event(1).expect("read").is_some());
     std::fs::rename(&here, &there).expect("moved");
-    assert!(store.look().is_err());
+    assert!(store.check_place().is_err() && store.look().is_err());
     assert!(store.event(1).is_err() && store.record(&[], at(1)).is_err());
     std::fs::rename(&there, &here).expect("moved back");
-    assert!(store.look().is_ok() && store.event(1).expect("read").is_some());
+    assert!(store.check_place().is_ok() && store.event(1).expect("read").is_some());
 }

@@ -163,14 +163,10 @@ impl<'t> Batch<'t> {
 
     fn count_repeat(&self, id: RecipientId, command: &Command) -> Result<(), WorkError> {
         // Without a scope there is no event that could carry the count.
-        let Some(scope) = command.act.scope() else { return Ok(()) };
-        self.transaction
-            .prepare_cached(
-                "INSERT INTO repeats (recipient, scope, count) VALUES (?1, ?2, 1)
-                 ON CONFLICT DO UPDATE SET count = min(count + 1, 4294967295)",
-            )?
-            .execute(params![id.0, scope.as_str()])?;
-        Ok(())
+        match command.act.scope() {
+            Some(scope) => add_repeats(self.transaction, id, &scope, 1),
+            None => Ok(()),
+        }
     }
 
     fn take_repeats(&self, event: &Event) -> Result<u32, WorkError> {
@@ -255,6 +251,35 @@ impl<'t> Batch<'t> {
         }
         Ok(())
     }
+}
+
+/// Counts what repeats the events of these numbers.
+pub(super) fn count_repeats(
+    transaction: &Transaction<'_>,
+    repeats: &[(u64, u32)],
+) -> Result<(), WorkError> {
+    for &(number, count) in repeats {
+        let event = read::existing_event(transaction, number)?.event;
+        if let (Some(id), Some(scope)) = (event.recipient, event.scope) {
+            add_repeats(transaction, id, &scope, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_repeats(
+    transaction: &Transaction<'_>,
+    id: RecipientId,
+    scope: &Scope,
+    count: u32,
+) -> Result<(), WorkError> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO repeats (recipient, scope, count) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET count = min(count + excluded.count, 4294967295)",
+        )?
+        .execute(params![id.0, scope.as_str(), count])?;
+    Ok(())
 }
 
 /// Overwrites in place, with as many zeros, what `personal` holds for the recipient whose newest event is `last`.

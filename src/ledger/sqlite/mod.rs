@@ -253,11 +253,6 @@ impl SqliteStore {
         self.secret.salt(recipient).identify(recipient)
     }
 
-    fn look_for_others(&self) -> Result<Look, StoreError> {
-        self.refuse_if_replaced()?;
-        read::look(&mut lock(&self.watch), &self.index).map_err(|e| self.explain(e))
-    }
-
     fn refuse_if_replaced(&self) -> Result<(), StoreError> {
         match self.replaced.load(Ordering::Relaxed) {
             true => Err(StoreError::Replaced(self.dir.database())),
@@ -287,6 +282,10 @@ impl Store for SqliteStore {
 
     fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError> {
         erase::forget(self, request, now)
+    }
+
+    fn count_repeats(&self, repeats: &[(u64, u32)]) -> Result<(), StoreError> {
+        self.write(|transaction| append::count_repeats(transaction, repeats))
     }
 
     fn fold(&self) -> Result<bool, StoreError> {
@@ -324,12 +323,12 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    fn is_unknown(&self, recipient: &Recipient) -> bool {
-        self.index.is_unknown(self.id(recipient))
+    fn is_surely_free(&self, recipient: &Recipient, scope: &Scope) -> bool {
+        self.index.knows(scope) && self.index.is_unknown(self.id(recipient))
     }
 
     fn standings(&self, recipients: &[Recipient]) -> Result<Vec<Standing>, StoreError> {
-        self.look_for_others()?;
+        self.look()?;
         let ids: Vec<_> = recipients.iter().map(|recipient| self.id(recipient)).collect();
         let known: Vec<_> = ids.iter().copied().filter(|&id| !self.index.is_unknown(id)).collect();
         if known.is_empty() {
@@ -394,10 +393,15 @@ impl Store for SqliteStore {
     }
 
     fn look(&self) -> Result<Look, StoreError> {
+        self.refuse_if_replaced()?;
+        read::look(&mut lock(&self.watch), &self.index).map_err(|e| self.explain(e))
+    }
+
+    fn check_place(&self) -> Result<(), StoreError> {
         // SQLite goes on with a file that was removed, and nobody else would see what it writes.
         let inode = fs::metadata(self.dir.database()).map(|meta| meta.ino()).ok();
         self.replaced.store(inode != Some(self.inode), Ordering::Relaxed);
-        self.look_for_others()
+        self.refuse_if_replaced()
     }
 
     fn probe(&self) -> Result<(), StoreError> {

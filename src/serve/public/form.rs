@@ -23,6 +23,10 @@ pub(super) enum Asked {
 impl Asked {
     /// Reads the body by its content type.
     pub(super) async fn read(content_type: Option<&HeaderValue>, body: Bytes) -> Self {
+        // What every provider sends needs no parser.
+        if body == ONE_CLICK {
+            return Self::OneClick;
+        }
         let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let fields = match multer::parse_boundary(content_type) {
             Ok(boundary) => multipart_fields(body, boundary).await,

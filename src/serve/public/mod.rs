@@ -3,7 +3,7 @@
 mod form;
 mod page;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::now;
+use super::recent::LinkKey;
 use super::reply::{BodyError, Reply, allowing, read_body, reply, retry_later, set};
 use super::shared::{Health, Shared};
 use crate::ledger::{Act, Command, Outcome, Reason, Recipient, Source, Standing, StoreError};
@@ -107,24 +108,47 @@ async fn link(
     format: Format,
     request: Request<Incoming>,
 ) -> Reply {
+    let client = shared.client(peer, request.headers());
+    // Before the link is opened, so that a change of the keys in between counts.
+    let key = shared.link_key(token);
+    if request.method() != Method::POST {
+        return match open(shared, token, client) {
+            Some(opened) => show(shared, opened, format).await,
+            None => page::not_found(format),
+        };
+    }
+    // A link that was used lately has opened before.
+    let is_recent = format == Format::Plain && shared.may_repeat(key);
+    let opened = if is_recent { None } else { open(shared, token, client) };
+    if opened.is_none() && !is_recent {
+        return page::not_found(format);
+    }
+    let asked = match read_asked(shared, format, request).await {
+        Ok(asked) => asked,
+        Err(reply) => return reply,
+    };
+    if is_recent
+        && asked == Asked::OneClick
+        && let Some(text) = shared.repeat(key)
+    {
+        return page::plain(text);
+    }
+    match opened.or_else(|| open(shared, token, client)) {
+        Some(opened) => opt_out(shared, key, opened, asked, format).await,
+        None => page::not_found(format),
+    }
+}
+
+fn open(shared: &Shared, token: &str, client: IpAddr) -> Option<Opened> {
     // RFC 3986 section 6.2.2.2: an encoded unreserved character is the same character.
     let opened = match percent_decode_str(token).decode_utf8() {
         Ok(token) => shared.keyring().open(&token),
         Err(_) => Err(OpenError::Encoding),
     };
-    match opened {
-        Err(error) => {
-            log_refusal(shared, &error, shared.client(peer, request.headers()));
-            page::not_found(format)
-        }
-        Ok(opened) if request.method() == Method::POST => {
-            opt_out(shared, opened, format, request).await
-        }
-        Ok(opened) => show(shared, opened, format).await,
-    }
+    opened.map_err(|error| log_refusal(shared, &error, client)).ok()
 }
 
-fn log_refusal(shared: &Shared, error: &OpenError, client: std::net::IpAddr) {
+fn log_refusal(shared: &Shared, error: &OpenError, client: IpAddr) {
     let why = match error {
         OpenError::Encoding => "encoding",
         OpenError::Version(_) => "version",
@@ -156,44 +180,58 @@ async fn show(shared: &Shared, opened: Opened, format: Format) -> Reply {
     }
 }
 
+async fn read_asked(
+    shared: &Shared,
+    format: Format,
+    request: Request<Incoming>,
+) -> Result<Asked, Reply> {
+    let content_type = request.headers().get(CONTENT_TYPE).cloned();
+    match read_body(request, MAX_BODY, shared.settings.public.limits.body).await {
+        Ok(body) => Ok(Asked::read(content_type.as_ref(), body).await),
+        Err(BodyError::TooLarge) => Err(page::too_large(format)),
+        Err(BodyError::TooSlow) => Err(page::incomplete(format, StatusCode::REQUEST_TIMEOUT)),
+        Err(BodyError::Broken) => Err(page::incomplete(format, StatusCode::BAD_REQUEST)),
+    }
+}
+
 /// Opts the recipient out of the link's list. The token is the authority: what the body holds
 /// only says whether it was the page's own form.
 async fn opt_out(
     shared: &Shared,
+    link_key: LinkKey,
     opened: Opened,
+    asked: Asked,
     format: Format,
-    request: Request<Incoming>,
 ) -> Reply {
-    let content_type = request.headers().get(CONTENT_TYPE).cloned();
-    let limits = &shared.settings.public.limits;
-    let body = match read_body(request, MAX_BODY, limits.body).await {
-        Ok(body) => body,
-        Err(BodyError::TooLarge) => return page::too_large(format),
-        Err(BodyError::TooSlow) => return page::incomplete(format, StatusCode::REQUEST_TIMEOUT),
-        Err(BodyError::Broken) => return page::incomplete(format, StatusCode::BAD_REQUEST),
-    };
-    let source = match Asked::read(content_type.as_ref(), body).await {
+    let source = match asked {
         Asked::OneClick => Source::OneClick,
         Asked::Page => Source::Page,
     };
     let recipient = Recipient::of_link(opened.link.recipient());
-    let list = opened.link.list().clone();
-    let act = Act::OptOut { scope: Scope::from(list.clone()) };
+    let list = opened.link.list();
+    let scope = Scope::from(list.clone());
     let command = Command {
         key: Some(opened.key),
         campaign: Some(opened.link.campaign().to_owned()),
-        ..Command::new(recipient.clone(), act, source)
+        ..Command::new(recipient.clone(), Act::OptOut { scope: scope.clone() }, source)
     };
-    match shared.record(command, limits.record).await {
-        Ok(outcome) => {
-            let key = opened.key;
-            tracing::debug!(event = outcome.event, changed = outcome.changed, %list, %key, "opted out");
-            let since = unsubscribed_since(&outcome.standing, &Scope::from(list.clone()), &outcome);
-            let stop = Some(Stop { since, scope: &Scope::from(list.clone()) });
-            page::show(format, &Page { recipient: &recipient, list: &list, stop, done: true })
-        }
-        Err(error) => unavailable(&error, format),
+    let outcome = match shared.record(command, shared.settings.public.limits.record).await {
+        Ok(outcome) => outcome,
+        Err(error) => return unavailable(&error, format),
+    };
+    let key = opened.key;
+    tracing::debug!(event = outcome.event, changed = outcome.changed, %list, %key, "opted out");
+    let since = unsubscribed_since(&outcome.standing, &scope, &outcome);
+    let stop = Some(Stop { since, scope: &scope });
+    let page = Page { recipient: &recipient, list, stop, done: true };
+    if format == Format::Html {
+        return page::show(format, &page);
     }
+    let text = page::plain_text(&page);
+    if asked == Asked::OneClick {
+        shared.remember(link_key, &recipient, &outcome, text.clone());
+    }
+    page::plain(text)
 }
 
 /// Since when the opt-out that was just asked for stands: from now, or from an earlier time.

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
+use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
 use minijinja::{Environment, context};
 use sha2::{Digest, Sha256};
@@ -12,6 +13,8 @@ use sha2::{Digest, Sha256};
 use super::super::reply::{Reply, reply};
 use crate::ledger::{Recipient, Time};
 use crate::link::{ListId, Scope};
+
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 const STYLE: &str = include_str!("../templates/style.css");
 
@@ -72,17 +75,38 @@ pub(super) struct Stop<'a> {
 
 /// The page of a link: the offer to leave, or what was left and since when.
 pub(super) fn show(format: Format, page: &Page<'_>) -> Reply {
+    let Content { title, lines, button } = content(page);
+    render(format, StatusCode::OK, &title, &lines, button)
+}
+
+/// The same as [`show`] as a line of text, which can be kept for the next who asks.
+pub(super) fn plain_text(page: &Page<'_>) -> Bytes {
+    let Content { title, lines, .. } = content(page);
+    text(&title, &lines).into()
+}
+
+/// An answer of plain text.
+pub(super) fn plain(text: Bytes) -> Reply {
+    reply(StatusCode::OK, PLAIN, text)
+}
+
+struct Content {
+    title: String,
+    lines: [String; 2],
+    button: Option<&'static str>,
+}
+
+fn content(page: &Page<'_>) -> Content {
     let list = page.list.as_str();
     let masked = page.recipient.masked();
     let Some(stop) = &page.stop else {
-        let title = format!("Leave {list}?");
         let lines = [
             format!("{masked} gets mail of the list {list}."),
             "After you leave, nothing more of this list is sent to you, from that moment on. Other \
              mail is not affected."
                 .to_owned(),
         ];
-        return render(format, StatusCode::OK, &title, &lines, Some("Unsubscribe"));
+        return Content { title: format!("Leave {list}?"), lines, button: Some("Unsubscribe") };
     };
     let since = moment(stop.since);
     let covered = match stop.scope {
@@ -95,7 +119,7 @@ pub(super) fn show(format: Format, page: &Page<'_>) -> Reply {
         "It takes effect at once: the next message is not sent. You need do nothing else."
             .to_owned(),
     ];
-    render(format, StatusCode::OK, title, &lines, None)
+    Content { title: title.to_owned(), lines, button: None }
 }
 
 /// `21 November 2026, 20:15 UTC` would need a language; this reads the same in all.
@@ -135,6 +159,10 @@ pub(super) fn unavailable(format: Format) -> Reply {
     render(format, StatusCode::SERVICE_UNAVAILABLE, "Please try again", &lines, None)
 }
 
+fn text(title: &str, lines: &[String]) -> String {
+    format!("{title}. {}\n", lines.join(" "))
+}
+
 fn render(
     format: Format,
     status: StatusCode,
@@ -143,11 +171,7 @@ fn render(
     button: Option<&str>,
 ) -> Reply {
     if format == Format::Plain {
-        return reply(
-            status,
-            "text/plain; charset=utf-8",
-            format!("{title}. {}\n", lines.join(" ")),
-        );
+        return reply(status, PLAIN, text(title, lines));
     }
     let page = TEMPLATES
         .get_template("page.html")
