@@ -2,6 +2,7 @@
 //! reads.
 
 mod api_key;
+mod backup;
 mod check;
 mod complete;
 mod config;
@@ -16,6 +17,7 @@ mod output;
 mod receive;
 mod recipients;
 mod release;
+mod restore;
 mod serve;
 mod show;
 mod stats;
@@ -93,6 +95,8 @@ enum CommandLine {
     Forget(forget::Forget),
     Receive(receive::Receive),
     Verify(verify::Verify),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Stats(stats::Stats),
     Completions(complete::Completions),
     Man(complete::Man),
@@ -293,6 +297,8 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Forget(command) => command.run(context),
         CommandLine::Receive(command) => command.run(context),
         CommandLine::Verify(command) => command.run(context),
+        CommandLine::Backup(command) => command.run(context),
+        CommandLine::Restore(command) => command.run(context),
         CommandLine::Stats(command) => command.run(context),
         CommandLine::Completions(_) | CommandLine::Man(_) => Ok(Status::Done),
     }

@@ -119,21 +119,12 @@ impl DataDir {
         self.sync()
     }
 
-    /// Writes a file of a name that nobody else has, for the directory's owner: root may run a
-    /// command beside a service that runs as another user.
+    /// Writes a file of a name that nobody else has, for the directory's owner.
     fn write_beside(&self, path: &Path, content: &[u8]) -> Result<PathBuf, StoreError> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|e| io_error(path, &e))?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{:016x}.new", u64::from_be_bytes(random)));
-        let beside = path.with_file_name(name);
+        let beside = beside(path)?;
         let write = || {
-            let mut options = OpenOptions::new();
-            let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
-            let (owner, own) = (fs::metadata(&self.0)?, file.metadata()?);
-            if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
-                chown(&beside, Some(owner.uid()), Some(owner.gid()))?;
-            }
+            let mut file = create_private(&beside)?;
+            self.give_to_owner(&beside)?;
             file.write_all(content)?;
             file.sync_all()
         };
@@ -145,9 +136,19 @@ impl DataDir {
         Ok(beside)
     }
 
+    /// Gives what was made within the directory to the directory's owner: root may run a command
+    /// beside a service that runs as another user.
+    pub(super) fn give_to_owner(&self, path: &Path) -> io::Result<()> {
+        let (owner, own) = (fs::metadata(&self.0)?, fs::metadata(path)?);
+        match (owner.uid(), owner.gid()) == (own.uid(), own.gid()) {
+            true => Ok(()),
+            false => chown(path, Some(owner.uid()), Some(owner.gid())),
+        }
+    }
+
     /// Makes new names in the directory durable.
-    fn sync(&self) -> Result<(), StoreError> {
-        File::open(&self.0).and_then(|dir| dir.sync_all()).map_err(|e| io_error(&self.0, &e))
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        sync_directory(&self.0)
     }
 
     /// Holds other processes off while the returned handle lives.
@@ -178,6 +179,33 @@ impl DataDir {
             (Some(32), Some(secret)) => Ok(StoreSecret::from_bytes(secret)),
             _ => Err(StoreError::Secret { path, problem: "does not hold a store's secret" }),
         }
+    }
+}
+
+/// Makes a file that nobody else may read at any time; fails when there is one.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// A name beside `path` that nobody else has, for a file that is not whole yet.
+pub(super) fn beside(path: &Path) -> Result<PathBuf, StoreError> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|e| io_error(path, &e))?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{:016x}.new", u64::from_be_bytes(random)));
+    Ok(path.with_file_name(name))
+}
+
+/// Makes new names in a directory durable.
+pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(|e| io_error(path, &e))
+}
+
+/// The directory that a path's last name stands in.
+pub(super) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 

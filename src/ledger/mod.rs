@@ -8,6 +8,7 @@
 //! This room knows nothing of HTTP, of tokens, or of the clock.
 
 mod api_key;
+mod backup;
 mod data_dir;
 mod event;
 mod key_file;
@@ -15,12 +16,14 @@ mod policy;
 mod recipient;
 mod recorder;
 mod sqlite;
+mod staging;
 mod standing;
 mod store;
 mod time;
 mod view;
 
 pub use api_key::{ApiKey, Role};
+pub use backup::{BackupError, Contents, Restored};
 pub use data_dir::DataDir;
 pub use event::{Action, Event, Reason, Source, leaf_hash};
 pub use key_file::{KeyFile, KeyFileError, StoredKey};

@@ -66,7 +66,7 @@ pub(super) fn forget(
     Ok(Forgotten { known: true, still_in })
 }
 
-fn truncate_log(store: &SqliteStore) -> Result<(), StoreError> {
+pub(super) fn truncate_log(store: &SqliteStore) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
         let writer = lock(&store.writer);

@@ -5,6 +5,7 @@
 //! every read is short, so that none holds the log from being truncated.
 
 mod append;
+mod backup;
 mod erase;
 mod fold;
 mod index;
