@@ -4,6 +4,7 @@ mod common;
 
 mod access;
 mod api;
+mod backup;
 mod bad_input;
 mod click;
 mod commands;
