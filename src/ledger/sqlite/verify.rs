@@ -25,6 +25,9 @@ use crate::ledger::time::Time;
 /// How often progress is told, in events.
 const PROGRESS_STEP: u64 = 10_000;
 
+/// Tables that Litestream makes for itself in every database that it replicates.
+const LITESTREAMS: &[&str] = &["table _litestream_lock", "table _litestream_seq"];
+
 /// About how many events are read before the snapshot is let go, so that the log can be truncated.
 const SLICE: u64 = 20_000;
 
@@ -354,7 +357,8 @@ impl Check<'_> {
         let things =
             statement.query_map([], |row| row.get(0))?.collect::<Result<BTreeSet<String>, _>>()?;
         let ours = schema::TABLES.iter().map(|table| format!("table {table}")).collect();
-        if let Some(thing) = things.symmetric_difference(&ours).next() {
+        let mut others = things.symmetric_difference(&ours);
+        if let Some(thing) = others.find(|thing| !LITESTREAMS.contains(&thing.as_str())) {
             self.fault(format!("the schema is not ours: {thing}"));
         }
         let mut statement = transaction.prepare("SELECT scope FROM scope")?;
