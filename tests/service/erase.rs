@@ -1,6 +1,7 @@
 //! Forgetting is real, and keeps what stands.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::common::{LIST, Place, text};
 
@@ -180,5 +181,36 @@ fn a_link_may_bring_any_text_as_recipient() {
     }
     assert_eq!(place.history().len(), 6);
     assert!(!place.done(&["history"]).contains('\u{202e}'));
+    place.verify();
+}
+
+/// A backup, a replication or a long query of somebody else keeps the log from being truncated:
+/// `forget` names it, and no click waits for that.
+#[test]
+fn who_reads_for_long_holds_up_an_erasure_and_no_click() {
+    let place = Place::with_store();
+    place.done(&["suppress", "alice@example.org", "--list", LIST]);
+    let service = place.serve();
+    let recipients: Vec<_> = (0..400).map(|n| format!("r{n}@example.net")).collect();
+    let paths = place.links(LIST, &recipients);
+    let reader = rusqlite::Connection::open(place.data().join("optout.db")).expect("the database");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM event;").expect("a read");
+    let output = std::thread::scope(|scope| {
+        let forget = scope.spawn(|| place.run(&["forget", "alice@example.org"]));
+        for path in &paths {
+            let began = Instant::now();
+            assert_eq!(service.click(path).status, 200);
+            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        forget.join().expect("it ends")
+    });
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("optout.db-wal"), "{said}");
+    assert!(said.contains("run this again"), "{said}");
+    drop(reader);
+    place.done(&["forget", "alice@example.org"]);
+    assert_eq!(found_in(&place.data(), "alice@"), Vec::<String>::new());
+    service.stop();
     place.verify();
 }

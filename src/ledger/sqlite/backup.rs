@@ -138,7 +138,9 @@ fn begin_anew(
         let name = meta(transaction, "name")?;
         Ok(Restored { contents: Contents { made, events, last_at }, name, event })
     })?;
-    erase::truncate_log(&store)?;
+    if !erase::truncate_log(&store)? {
+        return Err(StoreError::Locked);
+    }
     drop(store);
     let path = dir.database();
     File::open(&path).and_then(|file| file.sync_all()).map_err(|e| io_error(&path, &e))?;

@@ -15,7 +15,7 @@ use memchr::memmem::Finder;
 use rusqlite::Transaction;
 
 use super::read;
-use super::{SqliteStore, WorkError, begin, lock, sql_error};
+use super::{LOCK_WAIT, SqliteStore, WorkError, begin, lock, sql_error};
 use crate::ledger::data_dir::io_error;
 use crate::ledger::policy::Act;
 use crate::ledger::recipient::Recipient;
@@ -24,6 +24,9 @@ use crate::ledger::time::Time;
 
 /// How long other processes' reads may keep the log from being truncated.
 const TRUNCATE_WAIT: Duration = Duration::from_secs(10);
+
+/// How long one attempt may: SQLite holds off all writers meanwhile, so clicks wait as long.
+const TRUNCATE_TRY: Duration = Duration::from_millis(50);
 
 /// Shorter names turn up in any file by chance, so they are not searched for.
 const SHORTEST_NEEDLE: usize = 5;
@@ -57,28 +60,27 @@ pub(super) fn forget(
     let Some(written) = erased else {
         return Ok(Forgotten { known: false, still_in: Vec::new() });
     };
-    match truncate_log(store) {
-        // Somebody's long read holds the log: the search will name it.
-        Ok(()) | Err(StoreError::Locked) => {}
-        Err(error) => return Err(error),
-    }
+    // Where somebody's long read holds the log, the search will name it.
+    truncate_log(store)?;
     let still_in = search(store, &Needles::of(recipient, written))?;
     Ok(Forgotten { known: true, still_in })
 }
 
-pub(super) fn truncate_log(store: &SqliteStore) -> Result<(), StoreError> {
+/// Copies the log into the database and empties it; whether nobody kept it from that.
+pub(super) fn truncate_log(store: &SqliteStore) -> Result<bool, StoreError> {
     let began = Instant::now();
-    loop {
+    let attempt = || {
         let writer = lock(&store.writer);
-        let busy =
-            writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
-        match busy.map_err(|e| sql_error(&store.dir.database(), e))? {
-            0 => return Ok(()),
-            _ if began.elapsed() > TRUNCATE_WAIT => return Err(StoreError::Locked),
-            _ => {
-                drop(writer);
-                std::thread::sleep(Duration::from_millis(20));
-            }
+        writer.connection.busy_timeout(TRUNCATE_TRY)?;
+        let busy = writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        writer.connection.busy_timeout(LOCK_WAIT)?;
+        busy
+    };
+    loop {
+        match attempt().map_err(|e| sql_error(&store.dir.database(), e))? {
+            0 => return Ok(true),
+            _ if began.elapsed() > TRUNCATE_WAIT => return Ok(false),
+            _ => std::thread::sleep(TRUNCATE_TRY),
         }
     }
 }
@@ -212,8 +214,7 @@ fn is_others_log(store: &SqliteStore, needles: &Needles, path: &Path) -> Result<
     if path.extension().is_none_or(|end| end != "db-wal") {
         return Ok(false);
     }
-    truncate_log(store)?;
-    Ok(count_in_path(needles, path)? == 0)
+    Ok(truncate_log(store)? && count_in_path(needles, path)? == 0)
 }
 
 /// Whether all that the file has of the address are parts of longer ones that are kept. Counts
@@ -223,7 +224,9 @@ fn is_all_others(store: &SqliteStore, needles: &Needles) -> Result<bool, StoreEr
     let log = path.with_extension("db-wal");
     let began = Instant::now();
     loop {
-        truncate_log(store)?;
+        if !truncate_log(store)? {
+            return Ok(false);
+        }
         let mut writer = lock(&store.writer);
         let held = begin(&mut writer.connection);
         let held = held.map_err(|e| sql_error(&path, e))?;
