@@ -50,7 +50,9 @@ a moved row leaves a copy behind. Events hold a keyed identifier and keyed hashe
 the history stays as it is when a person is forgotten.
 
 The database, the store's secret and the signing keys are three files ([`ledger::DataDir`]): a
-copy of the database alone neither signs links nor tells who an identifier is.
+copy of the database alone neither signs links nor tells who an identifier is. A backup is all
+three in one file with a checksum; a store that is made from one has another name, which those who
+follow the history notice.
 
 # Invariants
 
@@ -68,8 +70,8 @@ copy of the database alone neither signs links nor tells who an identifier is.
    already stands" is answered from inside a transaction, which sees what was there when it began.
 10. It fails closed: a store that is missing, foreign, newer, or of another secret or canonical
     form is not opened, since a wrong one makes everybody look subscribed.
-11. Erasing is real: reads are made in slices, so that none holds a snapshot for long; `forget`
-    truncates the log, then searches the files, and says which still hold the address.
+11. Erasing is real: reads are made in slices, so that none but a backup's holds a snapshot for
+    long; `forget` truncates the log, then searches the files, and says which still hold the address.
 12. A failure that a person causes names the file, key or option, and what to do.
 
 # Choices that are not obvious
@@ -92,6 +94,8 @@ copy of the database alone neither signs links nor tells who an identifier is.
   behind, so that a clock that was set back shows what is recorded as it will be recorded.
 * **A link may bring any text as recipient**, and what is on record under it can be asked for,
   shown and forgotten; nothing new is recorded under what is no address by other ways.
+* **A store is restored within its directory**, which may be a mount point or have a parent that is
+  somebody else's; its database moves into place last, since without it there is no store.
 * **Refusals of hyper's own** (a malformed or oversized header) do not carry our header fields.
 "#
 )]

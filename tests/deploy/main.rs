@@ -5,6 +5,7 @@
 #[allow(dead_code)]
 mod common;
 
+mod litestream;
 mod postfix;
 mod proxies;
 mod systemd;
