@@ -192,24 +192,18 @@ impl BackupFile {
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
         let (meta, file) = opened.map_err(|e| io_error(path, &e))?;
         let incomplete = || BackupError::Incomplete(path.to_owned());
-        let whole = meta.len();
-        let rest = whole.checked_sub(TRAILER as u64).filter(|_| meta.is_file());
-        let rest = rest.ok_or_else(incomplete)?;
+        let rest = meta.len().checked_sub(TRAILER as u64).filter(|_| meta.is_file());
         let mut trailer = [0; TRAILER];
-        file.read_exact_at(&mut trailer, rest).map_err(|e| io_error(path, &e))?;
+        file.read_exact_at(&mut trailer, rest.ok_or_else(incomplete)?)
+            .map_err(|e| io_error(path, &e))?;
         let number = |at: usize| {
             let bytes = trailer[at..].first_chunk().expect("the trailer is longer");
             u64::from_be_bytes(*bytes)
         };
-        let lengths = [number(0), number(8), number(16)];
-        let sum = lengths.iter().try_fold(0_u64, |sum, &length| sum.checked_add(length));
         let made = i64::try_from(number(24)).ok().and_then(Time::from_millis);
-        match made {
-            Some(made) if sum == Some(rest) && trailer[32..].starts_with(FORMAT) => {
-                Ok(Self { path: path.to_owned(), file, lengths, trailer, made })
-            }
-            _ => Err(incomplete()),
-        }
+        let made = made.filter(|_| trailer[32..].starts_with(FORMAT)).ok_or_else(incomplete)?;
+        let lengths = [number(0), number(8), number(16)];
+        Ok(Self { path: path.to_owned(), file, lengths, trailer, made })
     }
 
     /// Writes the parts to their places in `dir`, and sees that they are what was backed up.

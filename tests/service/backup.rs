@@ -90,17 +90,19 @@ fn a_backup_under_load_holds_all_that_was_acknowledged_before() {
             eventually("the load is under way", || count() > round * 1000 + 500);
             let acknowledged = count();
             let backup = place.path().join(format!("backup{round}"));
-            place.done(&["backup", shown(&backup)]);
+            let view = place.json(&["backup", shown(&backup)])[0].clone();
             assert!(count() > acknowledged, "the service went on answering");
-            backups.push((backup, acknowledged));
+            backups.push((backup, acknowledged, view["events"].clone()));
         }
         over.store(true, Ordering::Relaxed);
     });
     service.stop();
     assert!(next.into_inner() < paths.len(), "the load lasted to the end");
     let done = done.into_inner().expect("no panic");
-    for (backup, acknowledged) in backups {
-        let place = restored(&backup);
+    for (backup, acknowledged, events) in backups {
+        let place = Place::new();
+        let view = place.json(&["restore", shown(&backup)])[0].clone();
+        assert_eq!(view["event"].as_u64(), events.as_u64().map(|n| n + 1), "one moment's copy");
         place.verify();
         let rows = place.json(&["history", "--list", LIST]);
         let kept: HashSet<_> =
@@ -174,28 +176,36 @@ fn a_damaged_backup_is_refused_and_nothing_is_made_of_it() {
         fs::metadata(place.data().join("signing-keys.toml")).expect("it is there").len() as usize,
     );
     let other = Place::new();
-    let refuse = |content: &[u8], what: &str| {
+    let refuse = |content: &[u8], why: &str, what: &str| {
         let damaged = other.path().join("damaged");
         fs::write(&damaged, content).expect("written");
         let output = other.run(&["restore", shown(&damaged)]);
-        refused(&output, &damaged, "name another copy");
+        refused(&output, &damaged, why);
         assert!(!other.data().exists(), "{what}: {}", text(&output.stderr));
     };
     let secret = end - 80 - keys - 20;
     assert!(secret > database, "the secret comes after the database");
-    let places = [0, 20, 96, 5000, database / 2, database - 1, database, secret, end - 80 - keys];
-    let in_trailer = [81, 80, 73, 72, 65, 64, 57, 56, 49, 48, 40, 33, 32, 16, 1].map(|n| end - n);
-    for at in places.into_iter().chain(in_trailer) {
+    let parts = [0, 20, 96, 5000, database / 2, database - 1, database, secret, end - 80 - keys];
+    let lengths_and_time = [80, 73, 72, 65, 64, 57, 50, 49].map(|n| end - n);
+    let sum = [32, 16, 1].map(|n| end - n);
+    for at in parts.into_iter().chain(lengths_and_time).chain(sum) {
         let mut content = whole.clone();
         content[at] ^= 1;
-        refuse(&content, &format!("byte {at} of {end}"));
+        refuse(&content, "is damaged", &format!("byte {at} of {end}"));
     }
-    for length in [0, 1, 79, 80, 81, 4096, database, secret, end - 80, end - 32, end - 1] {
-        refuse(&whole[..length], &format!("{length} of {end} bytes"));
+    for at in [48, 40, 33].map(|n| end - n) {
+        let mut content = whole.clone();
+        content[at] ^= 1;
+        refuse(&content, "no whole backup", &format!("byte {at} of {end}"));
     }
-    refuse(&whole[4096..], "without its beginning");
-    refuse(&[&whole[..], b"\n"].concat(), "with an end that is not its own");
-    refuse(&fs::read(place.data().join("optout.db")).expect("it is there"), "the database alone");
+    for length in [0, 1, 79, 80, 81, 4096, database, secret, end - 80, end - 33, end - 32, end - 1]
+    {
+        refuse(&whole[..length], "no whole backup", &format!("{length} of {end} bytes"));
+    }
+    let database = fs::read(place.data().join("optout.db")).expect("it is there");
+    refuse(&database, "no whole backup", "the database alone");
+    refuse(&[&whole[..], b"\n"].concat(), "no whole backup", "with an end that is not its own");
+    refuse(&whole[4096..], "is damaged", "without its beginning");
     fs::write(other.path().join("whole"), &whole).expect("written");
     other.done(&["restore", "whole"]);
     other.verify();
