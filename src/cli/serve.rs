@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,10 +16,14 @@ use super::config::{Log, LogFormat, LogLevel};
 use super::{Context, Failure, Status, output};
 use crate::ledger::{KeyFile, SqliteStore, Store};
 use crate::link::{BaseUrl, Keyring, Link, ONE_CLICK};
-use crate::serve::{Settings, Sockets, run};
+use crate::serve::{ListenerSettings, Settings, Sockets, run};
 
 const SAMPLE_LIST: &str = "sample.example.com";
 const SAMPLE_RECIPIENT: &str = "sample@example.org";
+
+/// File descriptors that are kept for all else than connections: the store, its 32 readers with
+/// three files each, the listeners, the log, and those that are accepted to be refused.
+const OTHER_DESCRIPTORS: u64 = 200;
 
 /// Run the service
 ///
@@ -54,7 +59,7 @@ impl Serve {
                     "public.base_url is not https: no mailbox provider offers one-click for it"
                 );
             }
-            let settings = Settings {
+            let mut settings = Settings {
                 base_url: base_url.clone(),
                 may_mint: config.may_mint(),
                 mailto_host: config.mailto_host()?,
@@ -62,6 +67,7 @@ impl Serve {
                 public: config.public_listener(),
                 api: config.api_listener(),
             };
+            fit_into_descriptors([&mut settings.public, &mut settings.api]);
             // Handlers first: a signal during the greeting must not end the process at once.
             let stop = stop_signal()?;
             greet(context, public, api, &base_url)?;
@@ -101,6 +107,42 @@ fn start_log(log: &Log) {
     match text {
         true => builder.with_target(false).with_ansi(terminal).init(),
         false => builder.json().flatten_event(true).with_target(false).init(),
+    }
+}
+
+/// Sees to it that there is a file descriptor for each connection that may be open. Without one
+/// a connection could neither be accepted nor refused, and would hang.
+fn fit_into_descriptors(listeners: [&mut ListenerSettings; 2]) {
+    let wanted: u64 = listeners.iter().map(|listener| listener.max_connections as u64).sum();
+    let allowed = allow_descriptors(wanted + OTHER_DESCRIPTORS);
+    let room = allowed.saturating_sub(OTHER_DESCRIPTORS);
+    if room >= wanted {
+        return;
+    }
+    for listener in listeners {
+        let share = listener.max_connections as u64 * room / wanted;
+        listener.max_connections = usize::try_from(share).unwrap_or(usize::MAX).max(1);
+        tracing::warn!(
+            listener = listener.name,
+            max_connections = listener.max_connections,
+            allowed,
+            "fewer connections than configured: raise the limit of open files"
+        );
+    }
+}
+
+/// Raises this process's own limit of open files as far as it is needed and may be raised; how
+/// many there may be then.
+fn allow_descriptors(needed: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let now = limit.current.unwrap_or(u64::MAX);
+    let goal = needed.min(limit.maximum.unwrap_or(u64::MAX));
+    if goal <= now {
+        return now;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(goal), ..limit }) {
+        Ok(()) => goal,
+        Err(_) => now,
     }
 }
 
