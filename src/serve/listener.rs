@@ -23,7 +23,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::phase::{Phase, reached};
 use super::reply::retry_after_seconds;
-use super::shared::{ListenerSettings, Shared};
+use super::shared::{ListenerSettings, LogLimit, Shared};
 
 /// A request's header may have this many octets in all, and this many fields.
 const MAX_HEADER: usize = 16 * 1024;
@@ -66,12 +66,20 @@ where
         );
         tokio::spawn(hold(connection, place));
     };
+    let failures = LogLimit::default();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => take(stream, peer),
                 Err(error) => {
-                    tracing::warn!(listener = settings.name, %error, "a connection could not be accepted");
+                    if let Some(unsaid) = failures.admit() {
+                        tracing::warn!(
+                            listener = settings.name,
+                            unsaid,
+                            %error,
+                            "a connection could not be accepted"
+                        );
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

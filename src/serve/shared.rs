@@ -414,7 +414,7 @@ impl Watcher {
 
 /// Keeps a flood of requests from becoming a flood of log lines: a burst, then one a second.
 #[derive(Debug)]
-struct LogLimit {
+pub(super) struct LogLimit {
     began: Instant,
     /// Lines written, on a scale that loses one a second.
     spent: AtomicU64,
@@ -430,7 +430,8 @@ impl Default for LogLimit {
 impl LogLimit {
     const BURST: u64 = 20;
 
-    fn admit(&self) -> Option<u64> {
+    /// Whether one more may be written, and how many were not since the last.
+    pub(super) fn admit(&self) -> Option<u64> {
         let regained = self.began.elapsed().as_secs();
         let spend = |spent: u64| {
             let spent = spent.max(regained);

@@ -6,6 +6,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
+use tokio::net::TcpSocket;
+
+/// Connections that the kernel completes before they are accepted; it takes no more than its own
+/// limit, net.core.somaxconn. In a burst of more than fit, clients wait a second or longer before
+/// they knock again, and the standard library asks for 128 only.
+const BACKLOG: u32 = 4096;
 
 /// The two listening sockets.
 #[derive(Debug)]
@@ -53,11 +59,17 @@ impl Sockets {
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<tokio::net::TcpListener, BindError> {
-    TcpListener::bind(address).and_then(into_tokio).map_err(|error| BindError::Bind {
-        key,
-        address,
-        error,
-    })
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart does not wait for the ends of the last process's connections.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error| BindError::Bind { key, address, error })
 }
 
 fn take(handed: &mut ListenFd, index: usize) -> Result<tokio::net::TcpListener, BindError> {
