@@ -11,5 +11,6 @@ mod commands;
 mod crash;
 mod erase;
 mod mail;
+mod overload;
 mod readers;
 mod store;
