@@ -103,6 +103,9 @@ follow the history notice.
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(feature = "server")]
 pub mod ledger;
 pub mod link;
 #[cfg(feature = "server")]

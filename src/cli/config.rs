@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::Failure;
+use super::output::clean;
 use crate::link::{BaseUrl, MailtoHost};
 use crate::serve::{Limits, ListenerSettings};
 
@@ -164,15 +166,30 @@ impl Default for Log {
 impl Config {
     /// Reads the layers in their order: `file`, the environment, `settings` (`KEY=VALUE`).
     pub(super) fn load(file: Option<&Path>, settings: &[String]) -> Result<Self, Failure> {
+        let read = |path: &Path| match fs::read_to_string(path) {
+            Ok(text) => Ok((path.display().to_string(), text)),
+            Err(error) => Err(Failure::new(format!(
+                "the configuration {} cannot be read: {error}",
+                path.display()
+            ))),
+        };
+        Self::of_layers(file.map(read).transpose()?, env::vars_os(), settings)
+    }
+
+    /// `file` is the file's name and text.
+    fn of_layers(
+        file: Option<(String, String)>,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+        settings: &[String],
+    ) -> Result<Self, Failure> {
         let mut table = Table::new();
         let mut config = Self::default();
-        if let Some(path) = file {
-            let place = path.display().to_string();
-            table = read_file(path)?;
+        if let Some((place, text)) = file {
+            table = parse(&text, &place)?;
             check_keys(&table, "", &place)?;
             config = resolve(&table, &place)?;
         }
-        for (name, text) in env::vars_os() {
+        for (name, text) in variables {
             let found = name.to_str().map_or(Ok(None), key_of_variable)?;
             let Some((key, kind)) = found else { continue };
             let place = format!("the environment variable {}", variable_of_key(key));
@@ -266,13 +283,23 @@ impl Config {
     }
 }
 
-fn read_file(path: &Path) -> Result<Table, Failure> {
-    let shown = path.display();
-    let text = fs::read_to_string(path)
-        .map_err(|e| Failure::new(format!("the configuration {shown} cannot be read: {e}")))?;
+/// For [`crate::fuzzing`]: what a person reads when something is wrong with a configuration.
+pub(crate) fn check_layers(
+    (name, text): (&str, &str),
+    variables: &[(&str, &str)],
+    settings: &[String],
+) -> Result<(), String> {
+    let variables = variables.iter().map(|(name, text)| (name.into(), text.into()));
+    let file = Some((name.to_owned(), text.to_owned()));
+    Config::of_layers(file, variables, settings)
+        .map(drop)
+        .map_err(|failure| clean(&failure.message))
+}
+
+fn parse(text: &str, place: &str) -> Result<Table, Failure> {
     text.parse().map_err(|e: toml::de::Error| {
         let line = e.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
-        Failure::new(format!("{shown}, line {line}: {}", e.message()))
+        Failure::new(format!("{place}, line {line}: {}", e.message()))
     })
 }
 

@@ -38,6 +38,7 @@ use clap::{Parser, Subcommand};
 use crate::ledger::{DataDir, KeyFile, SqliteStore, Store, Time};
 use crate::link::{Keyring, ListId, Scope};
 use config::Config;
+pub(crate) use config::check_layers;
 use output::Output;
 
 const COMMON: &str = "Common options";

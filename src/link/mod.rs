@@ -33,4 +33,6 @@ pub use headers::{
 pub use key::{KeyError, KeyId, KeyIdError, KeyText, Keyring, KeyringError, SigningKey};
 pub use lint::{Check, Finding, LintReport, lint};
 pub use list::{ListId, ListIdError, Scope};
+#[cfg(feature = "server")]
+pub(crate) use token::seal_plaintext;
 pub use token::{Link, LinkError, OpenError, Opened, Token};

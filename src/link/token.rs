@@ -83,11 +83,7 @@ impl Link {
 
     /// Seals the link. The same link and key always give the same token.
     pub fn seal(&self, key: &SigningKey) -> Token {
-        let mut plaintext = self.to_plaintext();
-        let header = header(key.id());
-        let tag = key.tag(&header, &plaintext);
-        key.apply_stream(&tag, &mut plaintext);
-        Token(URL_SAFE_NO_PAD.encode([&header[..], &tag, &plaintext].concat()))
+        seal_plaintext(self.to_plaintext(), key)
     }
 
     fn to_plaintext(&self) -> Vec<u8> {
@@ -110,6 +106,14 @@ impl Link {
         Self::new(u32::from_be_bytes(*issued), list, campaign, recipient)
             .map_err(|_| OpenError::Fields)
     }
+}
+
+/// Seals at most [`MAX_PLAINTEXT`] octets, whether they are laid out as a link or not.
+pub(crate) fn seal_plaintext(mut plaintext: Vec<u8>, key: &SigningKey) -> Token {
+    let header = header(key.id());
+    let tag = key.tag(&header, &plaintext);
+    key.apply_stream(&tag, &mut plaintext);
+    Token(URL_SAFE_NO_PAD.encode([&header[..], &tag, &plaintext].concat()))
 }
 
 fn header(key: KeyId) -> [u8; HEADER_LEN] {

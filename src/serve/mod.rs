@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use api::headers::MintedView;
+pub(crate) use public::is_the_pages_form;
 pub use shared::{Limits, ListenerSettings, Settings};
 pub use sockets::{BindError, Sockets};
 

@@ -1,6 +1,10 @@
 //! What a POST's body asks for. Only the page's own form fields select anything; every other
 //! body, a broken or an empty one too, is a provider's click.
 
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use http_body_util::{BodyDataStream, Full};
 use hyper::body::Bytes;
 use hyper::header::HeaderValue;
@@ -42,6 +46,17 @@ impl Asked {
             true => Self::Page,
             false => Self::OneClick,
         }
+    }
+}
+
+/// For [`crate::fuzzing`]: whether a body selects the page. All of it is at hand, so reading it
+/// never waits.
+pub(crate) fn is_the_pages_form(content_type: &[u8], body: &[u8]) -> bool {
+    let content_type = HeaderValue::from_bytes(content_type).ok();
+    let read = pin!(Asked::read(content_type.as_ref(), Bytes::copy_from_slice(body)));
+    match read.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(asked) => asked == Asked::Page,
+        Poll::Pending => panic!("reading a body that is at hand waited"),
     }
 }
 

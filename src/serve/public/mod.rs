@@ -19,6 +19,7 @@ use super::shared::{Health, Shared};
 use crate::ledger::{Act, Command, Outcome, Reason, Recipient, Source, Standing, StoreError};
 use crate::link::{OpenError, Opened, Scope};
 use form::Asked;
+pub(crate) use form::is_the_pages_form;
 use page::{Format, Page, Stop};
 
 /// A provider's body has 26 octets and the page's form a few more.
