@@ -108,6 +108,8 @@ pub struct Load {
 /// What one turn came to.
 pub struct Run {
     pub per_second: f64,
+    /// From the first request to the last answer.
+    pub took: Duration,
     pub p50: Duration,
     pub p99: Duration,
     /// The server's, for all requests.
@@ -156,6 +158,7 @@ impl Load {
         };
         Run {
             per_second: took.len() as f64 / elapsed.as_secs_f64(),
+            took: elapsed,
             p50: at(0.50),
             p99: at(0.99),
             cpu,
@@ -221,7 +224,7 @@ fn content_length(head: &[u8]) -> usize {
 }
 
 /// The user and system time of a process (proc(5), /proc/PID/stat, in hundredths of a second).
-fn cpu_time(pid: u32) -> Duration {
+pub fn cpu_time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
     let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
     let ticks: u64 = after_name

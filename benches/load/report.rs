@@ -1,7 +1,6 @@
 //! The table.
 
 use super::generator::Run;
-use super::server::Size;
 
 /// One line: what was measured beside its target.
 pub struct Row {
@@ -10,6 +9,7 @@ pub struct Row {
     figure: f64,
     target: f64,
     more_is_better: bool,
+    unit: &'static str,
     details: String,
 }
 
@@ -39,18 +39,20 @@ impl Row {
             details +=
                 &format!("; {commits} commits of {:.0} acts", acts as f64 / commits.max(1) as f64);
         }
-        Self { name: name.to_owned(), figure: ratio(middle), target, more_is_better: true, details }
+        let figure = ratio(middle);
+        Self::ratio(name, figure, target, details)
+    }
+
+    /// A figure that has to reach its target.
+    pub fn ratio(name: &str, figure: f64, target: f64, details: String) -> Self {
+        let name = name.to_owned();
+        Self { name, figure, target, more_is_better: true, unit: "", details }
     }
 
     /// A figure that may be at most its target.
-    pub fn plain(name: &str, figure: f64, target: f64) -> Self {
-        Self {
-            name: name.to_owned(),
-            figure,
-            target,
-            more_is_better: false,
-            details: String::new(),
-        }
+    pub fn plain(name: &str, figure: f64, target: f64, unit: &'static str) -> Self {
+        let (name, details) = (name.to_owned(), String::new());
+        Self { name, figure, target, more_is_better: false, unit, details }
     }
 
     fn is_met(&self) -> bool {
@@ -66,20 +68,17 @@ pub fn median(mut all: Vec<f64>) -> f64 {
     all[all.len() / 2]
 }
 
+pub fn print_head() {
+    println!("{:<64} {:>9} {:>9}", "what", "reached", "target");
+}
+
 pub fn print(rows: &[Row]) {
-    println!("{:<56} {:>8} {:>8}", "what", "reached", "target");
     for row in rows {
         let verdict = if row.is_met() { "" } else { "  short" };
-        println!("{:<56} {:>8.2} {:>8.2}{verdict}", row.name, row.figure, row.target);
+        let Row { name, figure, target, unit, .. } = row;
+        println!("{name:<64} {figure:>9.2} {target:>9.2} {unit}{verdict}");
         if !row.details.is_empty() {
             println!("    {}", row.details);
         }
-    }
-}
-
-pub fn print_sizes(sizes: &[Size]) {
-    for (name, figure, target, unit) in sizes {
-        let verdict = if figure <= target { "" } else { "  short" };
-        println!("{name:<56} {figure:>8.1} {target:>8.1} {unit}{verdict}");
     }
 }

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optout::ledger::{
@@ -15,7 +16,8 @@ use optout::link::Scope;
 use tempfile::TempDir;
 
 use super::SERVER_CORE;
-use super::generator::{LIST, Requests};
+use super::generator::{Kind, LIST, Load, Requests, Run, cpu_time};
+use super::report::{Row, median};
 
 /// Where stores are made: a real disk, beside what cargo builds.
 pub fn directory() -> PathBuf {
@@ -47,6 +49,12 @@ impl Ceiling {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// The load of so many clicks.
+    pub fn clicks(&self, kind: Kind, turn: usize, count: usize) -> Run {
+        let requests = Arc::new(Requests::clicks_for_nobody(turn, count));
+        Load { kind, requests }.run(self.address, self.pid())
+    }
 }
 
 impl Drop for Ceiling {
@@ -70,10 +78,19 @@ impl Service {
         Self::start(tempfile::tempdir_in(directory()).expect("a directory"))
     }
 
-    /// On a store in which so many recipients are suppressed.
+    /// On a store in which so many recipients are suppressed; made once, and copied each time.
     pub fn start_with(standing: usize) -> Self {
+        if standing == 0 {
+            return Self::start_fresh();
+        }
+        let made = directory().join(format!("store-{standing}"));
+        if !made.join("done").exists() {
+            fill(&DataDir::new(made.join("data")), standing);
+            fs::write(made.join("done"), "").expect("noted");
+        }
         let dir = tempfile::tempdir_in(directory()).expect("a directory");
-        fill(&DataDir::new(dir.path().join("data")), standing);
+        let copied = Command::new("cp").arg("-r").arg(made.join("data")).arg(dir.path()).status();
+        assert!(copied.expect("cp").success());
         Self::start(dir)
     }
 
@@ -125,8 +142,51 @@ impl Service {
         assert_eq!((found.events, found.recipients), (count as u64, count as u64));
     }
 
+    /// Stops it where it is, so that it takes no time while something else is measured.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(signal).arg(self.pid().to_string()).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Waits until everything recorded is in its final place.
+    pub fn wait_until_folded(&self) {
+        while self.metric("optout_store_unfolded") > 0 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until it takes no more time, since what it does after the start is done.
+    pub fn wait_until_warm(&self) {
+        let mut before = Duration::MAX;
+        loop {
+            let now = cpu_time(self.pid());
+            if now == before {
+                return;
+            }
+            before = now;
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// The database, without its log.
+    pub fn bytes_on_disk(&self) -> u64 {
+        fs::metadata(self.data().database()).expect("the database").len()
+    }
+
     /// Commits so far, and acts in them.
     pub fn commits(&self) -> (u64, u64) {
+        (self.metric("optout_store_commits_total"), self.metric("optout_store_acts_total"))
+    }
+
+    fn metric(&self, name: &str) -> u64 {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(self.api).expect("it listens");
         stream
@@ -134,15 +194,12 @@ impl Service {
             .expect("sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
-        let value = |name: &str| -> u64 {
-            let line = text.lines().find(|line| line.starts_with(name)).expect(name);
-            line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
-        };
-        (value("optout_store_commits_total"), value("optout_store_acts_total"))
+        let line = text.lines().find(|line| line.starts_with(name)).expect(name);
+        line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
     }
 
     /// Resident memory (proc(5), /proc/PID/status).
-    fn memory(&self) -> u64 {
+    pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a figure");
         line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 1024
@@ -159,6 +216,7 @@ impl Drop for Service {
 /// Records suppressions through the library, as clicks are.
 fn fill(dir: &DataDir, count: usize) {
     let store = SqliteStore::create(dir).expect("a store");
+    let store = store.folding_behind(SqliteStore::MAX_UNFOLDED);
     let scope: Scope = LIST.parse().expect("a scope");
     let now = Time::from(std::time::SystemTime::now());
     let ask = |n: usize| Ask {
@@ -174,41 +232,23 @@ fn fill(dir: &DataDir, count: usize) {
     for part in all.chunks(10_000) {
         store.record(&part.iter().map(|&n| ask(n)).collect::<Vec<_>>(), now).expect("recorded");
     }
+    while store.fold().expect("folded") {}
 }
 
-/// A figure, what it may be at most, and its unit.
-pub type Size = (String, f64, f64, &'static str);
-
 /// Start, memory, disk and the binary.
-pub fn sizes(standing: usize) -> Vec<Size> {
+pub fn sizes(standing: usize) -> Vec<Row> {
     const MB: f64 = 1e6;
-    let median = |mut all: Vec<f64>| {
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
     let starts = (0..5).map(|_| Service::start_fresh().started_in.as_secs_f64() * 1e3).collect();
     let idle = Service::start_fresh();
     std::thread::sleep(Duration::from_millis(500));
     let idle_memory = idle.memory() as f64 / MB;
     let full = Service::start_with(standing);
-    let on_disk = fs::metadata(full.data().database()).expect("the database").len() as f64;
+    let disk = full.bytes_on_disk() as f64 / standing as f64;
     let binary = fs::metadata(env!("CARGO_BIN_EXE_optout")).expect("the binary").len() as f64;
     vec![
-        ("cold start, empty store".into(), median(starts), 50.0, "ms"),
-        (
-            format!("cold start, {standing} suppressions"),
-            full.started_in.as_secs_f64() * 1e3,
-            1000.0,
-            "ms",
-        ),
-        ("memory, idle".into(), idle_memory, 12.0, "MB"),
-        (format!("memory, {standing} suppressions"), full.memory() as f64 / MB, 250.0, "MB"),
-        (
-            "disk, an opt-out with history and address".into(),
-            on_disk / standing as f64,
-            250.0,
-            "bytes",
-        ),
-        ("release binary".into(), binary / MB, 12.0, "MB"),
+        Row::plain("cold start, empty store", median(starts), 50.0, "ms"),
+        Row::plain("memory, idle", idle_memory, 12.0, "MB"),
+        Row::plain(&format!("disk, an opt-out of {standing}, all of it"), disk, 250.0, "bytes"),
+        Row::plain("release binary", binary / MB, 12.0, "MB"),
     ]
 }

@@ -15,6 +15,7 @@ use toml::{Table, Value};
 
 use super::Failure;
 use super::output::clean;
+use crate::ledger::{DataDir, SpoolSettings};
 use crate::link::{BaseUrl, MailtoHost};
 use crate::serve::{Limits, ListenerSettings};
 
@@ -42,6 +43,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("limits.write_seconds", Kind::Number),
     ("limits.record_seconds", Kind::Number),
     ("limits.drain_seconds", Kind::Number),
+    ("spool.file", Kind::Text),
+    ("spool.mebibytes", Kind::Number),
     ("log.level", Kind::Text),
     ("log.format", Kind::Text),
 ];
@@ -60,6 +63,7 @@ pub(super) struct Config {
     pub(super) public: Public,
     pub(super) api: Api,
     pub(super) limits: LimitSeconds,
+    spool: SpoolFile,
     pub(super) log: Log,
 }
 
@@ -88,6 +92,14 @@ pub(super) struct LimitSeconds {
     write_seconds: u64,
     record_seconds: u64,
     drain_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SpoolFile {
+    /// None: in the data directory.
+    file: Option<PathBuf>,
+    mebibytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -122,6 +134,7 @@ impl Default for Config {
             public: Public::default(),
             api: Api::default(),
             limits: LimitSeconds::default(),
+            spool: SpoolFile::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Auto },
         }
     }
@@ -154,6 +167,12 @@ impl Default for LimitSeconds {
             record_seconds: 10,
             drain_seconds: 30,
         }
+    }
+}
+
+impl Default for SpoolFile {
+    fn default() -> Self {
+        Self { file: None, mebibytes: 16 }
     }
 }
 
@@ -228,6 +247,9 @@ impl Config {
         if let Some((key, _)) = seconds.iter().find(|(_, n)| !(1..=3600).contains(n)) {
             return Err(Failure::new(format!("{key} has to be between 1 and 3600")));
         }
+        if self.spool.mebibytes > 65_536 {
+            return Err(Failure::new("spool.mebibytes has to be between 0 and 65536"));
+        }
         let connections = [
             ("public.max_connections", self.public.max_connections),
             ("api.max_connections", self.api.max_connections),
@@ -268,6 +290,13 @@ impl Config {
 
     pub(super) fn api_listener(&self) -> ListenerSettings {
         self.listener("api", self.api.max_connections)
+    }
+
+    /// Where opt-outs wait while the store takes none.
+    pub(super) fn spool(&self) -> Option<SpoolSettings> {
+        let path = self.spool.file.clone().unwrap_or_else(|| DataDir::new(&self.data).spool());
+        (self.spool.mebibytes > 0)
+            .then(|| SpoolSettings { path, size: self.spool.mebibytes * 1024 * 1024 })
     }
 
     fn listener(&self, name: &'static str, max_connections: usize) -> ListenerSettings {
@@ -425,10 +454,11 @@ mod tests {
         keys.sort();
         assert_eq!(listed, keys);
         let mut config = resolve(&table, "the sample").expect("its values fit");
-        // These two have no default; the sample shows what they look like.
+        // These have no default; the sample shows what they look like.
         assert!(
             config.public.base_url.take().is_some() && config.public.mailto_host.take().is_some()
         );
+        assert!(config.spool.file.take().is_some());
         assert_eq!(config, Config::default());
         assert_eq!(
             SAMPLE.parse::<Table>().map(|table| resolve(&table, "it")).ok().and_then(Result::ok),

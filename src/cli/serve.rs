@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::config::{Log, LogFormat, LogLevel};
 use super::{Context, Failure, Status, output};
-use crate::ledger::{KeyFile, SqliteStore, Store};
+use crate::ledger::{KeyFile, LateStore, SqliteStore, Store};
 use crate::link::{BaseUrl, Keyring, Link, ONE_CLICK};
 use crate::serve::{ListenerSettings, Settings, Sockets, run};
 
@@ -45,14 +45,14 @@ impl Serve {
         runtime.block_on(async {
             // First, so that a start that cannot succeed leaves no store behind.
             let sockets = Sockets::open(context.config.public.listen, context.config.api.listen)?;
-            let (store, made) = context.store_made_if_missing()?;
-            if made {
-                output::note(&format!("made a new store in {}", context.config.data.display()));
-            }
+            let store = open_store(context)?;
             ensure_key(context)?;
             let config = &context.config;
             let (public, api) = (sockets.public_address()?, sockets.api_address()?);
-            refuse_open_api(&store, api)?;
+            // While the store is not open the API answers nothing.
+            if let Ok(store) = store.get() {
+                refuse_open_api(&**store, api)?;
+            }
             let base_url = config.base_url(public)?;
             if config.may_mint() && !base_url.is_https() {
                 tracing::warn!(
@@ -66,6 +66,7 @@ impl Serve {
                 trusted_proxies: config.public.trusted_proxies.clone(),
                 public: config.public_listener(),
                 api: config.api_listener(),
+                spool: config.spool(),
             };
             fit_into_descriptors([&mut settings.public, &mut settings.api]);
             // Handlers first: a signal during the greeting must not end the process at once.
@@ -75,7 +76,6 @@ impl Serve {
             // Outside systemd there is nobody to tell.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
             let dir = context.dir();
-            let store = store.folding_behind(SqliteStore::MAX_UNFOLDED);
             let stop = async {
                 stop.await;
                 let _ = sd_notify::notify(&[NotifyState::Stopping]);
@@ -143,6 +143,29 @@ fn allow_descriptors(needed: u64) -> u64 {
     match setrlimit(Resource::Nofile, Rlimit { current: Some(goal), ..limit }) {
         Ok(()) => goal,
         Err(_) => now,
+    }
+}
+
+/// The store, made if it is missing. One that is there and cannot be used now is opened later,
+/// and opt-outs go to the spool until then.
+fn open_store(context: &Context) -> Result<LateStore, Failure> {
+    fn for_service(store: SqliteStore) -> Arc<dyn Store> {
+        Arc::new(store.folding_behind(SqliteStore::MAX_UNFOLDED))
+    }
+    let dir = context.dir();
+    let made = !dir.holds_a_store()?;
+    match SqliteStore::create(&dir) {
+        Ok(store) => {
+            if made {
+                output::note(&format!("made a new store in {}", dir.path().display()));
+            }
+            Ok(LateStore::opened(for_service(store)))
+        }
+        Err(error) if !made && error.may_pass() => {
+            tracing::error!(%error, "the store cannot be opened: opt-outs go to the spool");
+            Ok(LateStore::new(move || SqliteStore::open(&dir).map(for_service)))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

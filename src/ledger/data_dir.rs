@@ -5,6 +5,7 @@
 //! | `optout.db` (and `-wal`, `-shm` beside it) | history, state, addresses, texts, API key hashes |
 //! | `store.secret` | the secret that identifiers are computed with |
 //! | `signing-keys.toml` | the keys that links are signed with |
+//! | `spool` | sealed links of opt-outs that wait for the database |
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -51,6 +52,11 @@ impl DataDir {
     /// Where the signing keys lie.
     pub fn signing_keys(&self) -> PathBuf {
         self.0.join("signing-keys.toml")
+    }
+
+    /// Where opt-outs wait while the database takes none.
+    pub fn spool(&self) -> PathBuf {
+        self.0.join("spool")
     }
 
     /// Whether there is a database.

@@ -154,11 +154,16 @@ impl KeyFile {
     }
 
     /// The keys that sign and open links.
-    pub fn into_keyring(self) -> Keyring {
+    pub fn into_keyring(mut self) -> Keyring {
+        self.keys.retain(|stored| stored.retired.is_none());
+        self.into_keyring_with_retired()
+    }
+
+    /// All keys: for links that were accepted before one was retired.
+    pub fn into_keyring_with_retired(self) -> Keyring {
         let mut ring = Keyring::new();
         let mut seen = HashSet::new();
-        let current = self.keys.into_iter().filter(|stored| stored.retired.is_none());
-        for stored in current.filter(|stored| seen.insert(stored.key.id())) {
+        for stored in self.keys.into_iter().filter(|stored| seen.insert(stored.key.id())) {
             ring.add(stored.key, stored.scopes).expect("each id comes once, as filtered above");
         }
         ring

@@ -12,24 +12,29 @@ mod backup;
 mod data_dir;
 mod event;
 mod key_file;
+mod late_store;
 mod policy;
 mod recipient;
 mod recorder;
+mod spool;
 mod sqlite;
 mod staging;
 mod standing;
 mod store;
 mod time;
 mod view;
+mod waiting;
 
 pub use api_key::{ApiKey, Role};
 pub use backup::{BackupError, Contents, Restored};
 pub use data_dir::DataDir;
 pub use event::{Action, Event, Reason, Source, leaf_hash};
 pub use key_file::{KeyFile, KeyFileError, StoredKey};
+pub use late_store::LateStore;
 pub use policy::{Act, Decision, decide};
 pub use recipient::{Recipient, RecipientError, RecipientId, Salt, StoreSecret};
-pub use recorder::{Recorder, RecorderCounts};
+pub use recorder::{Kept, Recorder, RecorderCounts, SpoolSettings, Surroundings};
+pub use spool::{Spool, SpoolMark, Spooled};
 pub use sqlite::SqliteStore;
 pub use standing::{Standing, Suppression};
 pub use store::{
@@ -38,6 +43,7 @@ pub use store::{
 };
 pub use time::{Time, TimeError};
 pub use view::{EventView, SuppressionView};
+pub use waiting::Waiting;
 
 /// Serializes what has a text form as that text.
 pub(crate) fn as_text<T: std::fmt::Display, S: serde::Serializer>(

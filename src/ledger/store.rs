@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::api_key::ApiKey;
 use super::event::{Event, Source};
 use super::policy::Act;
 use super::recipient::{Recipient, RecipientError, RecipientId};
+use super::spool::SpoolMark;
 use super::standing::{Standing, Suppression};
 use super::time::Time;
 use crate::link::{KeyId, Scope};
@@ -45,6 +47,26 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// When the batch could not be made durable.
     fn record(&self, commands: &[Command], now: Time) -> Result<Vec<Outcome>, StoreError>;
+
+    /// As [`Store::record`], for what waited in a spool: the same transaction keeps how far the
+    /// spool is replayed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::record`].
+    fn record_spooled(
+        &self,
+        commands: &[Command],
+        replayed: SpoolMark,
+        now: Time,
+    ) -> Result<Vec<Outcome>, StoreError>;
+
+    /// How far a spool was replayed last; `None` when none ever was.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn spool_mark(&self) -> Result<Option<SpoolMark>, StoreError>;
 
     /// Erases the address of a recipient and every text about them, keeps what stands, and looks
     /// whether any file of the store still holds the address.
@@ -173,12 +195,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`StoreError::Replaced`] when it is not.
     fn check_place(&self) -> Result<(), StoreError>;
 
-    /// Writes and commits something that means nothing, to see whether the store takes writes.
+    /// Writes and commits something that means nothing, to see whether the store takes writes;
+    /// waits no longer than `patience` for others' locks.
     ///
     /// # Errors
     ///
     /// When it does not.
-    fn probe(&self) -> Result<(), StoreError>;
+    fn probe(&self, patience: Duration) -> Result<(), StoreError>;
 
     /// Recomputes everything that can be: the history's numbering, times, canonical bytes and
     /// leaf hashes, what stands, and that addresses and texts fit the events they belong to.
@@ -227,6 +250,8 @@ pub struct Command {
     pub act: Act,
     /// By which way.
     pub source: Source,
+    /// When it happened by the source's own account, where that is not now.
+    pub occurred: Option<Time>,
     /// The API key's id or the operating system's user; at most 255 octets.
     pub actor: Option<String>,
     /// The signing key of the link it came by.
@@ -240,7 +265,8 @@ pub struct Command {
 impl Command {
     /// An act that says nothing beyond itself.
     pub fn new(recipient: Recipient, act: Act, source: Source) -> Self {
-        Self { recipient, act, source, actor: None, key: None, campaign: None, note: None }
+        let (occurred, actor, key, campaign, note) = (None, None, None, None, None);
+        Self { recipient, act, source, occurred, actor, key, campaign, note }
     }
 }
 
@@ -359,6 +385,8 @@ pub struct Look {
     pub last_at: Option<Time>,
     /// Grows whenever API keys change.
     pub api_keys_generation: u64,
+    /// How many recipients have events that may not be in their final place yet.
+    pub unfolded: u64,
 }
 
 /// What [`Store::verify`] found.
@@ -387,7 +415,7 @@ pub enum StoreError {
     InUse(PathBuf),
     /// The database was moved or removed while it was open.
     Replaced(PathBuf),
-    /// The database is gone, while the files that belong to it are there.
+    /// The database is gone or empty, while the files that belong to it are there.
     Lost(PathBuf),
     /// The file is no store of this program.
     Foreign(PathBuf),
@@ -432,10 +460,25 @@ pub enum StoreError {
         /// What it said.
         detail: String,
     },
+    /// The store could not be opened yet: the log says why.
+    Unopened,
+    /// The store took nothing when it was last tried.
+    Unavailable,
     /// Too much is asked of the store at once, or it took too long.
     Overloaded,
     /// Our own fault: what failed. The log has more.
     Failed(&'static str),
+}
+
+impl StoreError {
+    /// Whether this says that the store is there and cannot be used now, so that a service can do
+    /// without it for a while.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Locked | Self::Full(_) | Self::Damaged { .. } | Self::Io { .. } | Self::Unopened
+        )
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -460,7 +503,7 @@ impl fmt::Display for StoreError {
             ),
             Self::Lost(path) => write!(
                 f,
-                "{} is missing, while the keys that belong to it are there: restore a backup, or \
+                "{} is missing or empty, while the keys that belong to it are there: restore a backup, or \
                  name another directory with --data",
                 path.display()
             ),
@@ -503,6 +546,10 @@ impl fmt::Display for StoreError {
                 write!(f, "{}: {detail}: see that it belongs to this user", path.display())
             }
             Self::Failed(what) => write!(f, "{what} failed: please report this"),
+            Self::Unopened => f.write_str("the store is not open yet: the service's log says why"),
+            Self::Unavailable => {
+                f.write_str("the store takes nothing at the moment: the service's log says why")
+            }
             Self::Overloaded => f.write_str("the store is busy: try again later"),
         }
     }

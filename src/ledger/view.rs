@@ -45,6 +45,11 @@ impl SuppressionView {
         })
     }
 
+    /// One that waits to be recorded, and is of no event yet.
+    pub fn waiting(suppression: &Suppression) -> Self {
+        Self { since: Some(suppression.since), ..Self::outline(suppression) }
+    }
+
     /// What somebody may know who answers for a narrower scope alone: scope and reason.
     pub fn outline(suppression: &Suppression) -> Self {
         Self {

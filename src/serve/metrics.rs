@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::ledger::{Action, RecorderCounts, Source};
+use crate::ledger::{Action, Look, RecorderCounts, Source};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ListenerLabels {
@@ -61,9 +61,15 @@ pub(super) struct Metrics {
     connections: Family<ListenerLabels, Gauge>,
     connections_refused: Family<ListenerLabels, Counter>,
     last_event: Gauge,
+    unfolded: Gauge,
     commits: Counter,
     recorded: Counter,
     failures: Counter,
+    damaged: Counter,
+    spooled: Counter,
+    replayed: Counter,
+    waiting: Gauge,
+    spool_room: Gauge,
 }
 
 impl Metrics {
@@ -79,9 +85,15 @@ impl Metrics {
             connections: Family::default(),
             connections_refused: Family::default(),
             last_event: Gauge::default(),
+            unfolded: Gauge::default(),
             commits: Counter::default(),
             recorded: Counter::default(),
             failures: Counter::default(),
+            damaged: Counter::default(),
+            spooled: Counter::default(),
+            replayed: Counter::default(),
+            waiting: Gauge::default(),
+            spool_room: Gauge::default(),
             registry,
         };
         metrics.register();
@@ -106,9 +118,24 @@ impl Metrics {
             self.connections_refused.clone(),
         );
         r.register("last_event", "Number of the last event", self.last_event.clone());
+        r.register(
+            "store_unfolded",
+            "Recipients whose newest events are not in their final place yet",
+            self.unfolded.clone(),
+        );
         r.register("store_commits", "Transactions committed", self.commits.clone());
         r.register("store_acts", "Acts in committed transactions", self.recorded.clone());
         r.register("store_failures", "Transactions that failed", self.failures.clone());
+        r.register("store_damaged", "Acts that met damage in the store", self.damaged.clone());
+        r.register("spool_written", "Opt-outs written to the spool", self.spooled.clone());
+        r.register("spool_replayed", "Opt-outs recorded from the spool", self.replayed.clone());
+        r.register("spool_waiting", "Opt-outs that wait in the spool", self.waiting.clone());
+        r.register_with_unit(
+            "spool_room",
+            "What the spool can still take",
+            Unit::Bytes,
+            self.spool_room.clone(),
+        );
     }
 
     pub(super) fn request(
@@ -147,14 +174,25 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus text.
-    pub(super) fn text(&self, counts: &RecorderCounts, last_event: u64) -> String {
+    pub(super) fn text(&self, counts: &RecorderCounts, look: &Look) -> String {
         let raise = |counter: &Counter, to: u64| {
             counter.inc_by(to.saturating_sub(counter.get()));
         };
-        raise(&self.commits, counts.commits.load(Ordering::Relaxed));
-        raise(&self.recorded, counts.acts.load(Ordering::Relaxed));
-        raise(&self.failures, counts.failures.load(Ordering::Relaxed));
-        self.last_event.set(i64::try_from(last_event).unwrap_or(i64::MAX));
+        for (counter, count) in [
+            (&self.commits, &counts.commits),
+            (&self.recorded, &counts.acts),
+            (&self.failures, &counts.failures),
+            (&self.damaged, &counts.damaged),
+            (&self.spooled, &counts.spooled),
+            (&self.replayed, &counts.replayed),
+        ] {
+            raise(counter, count.load(Ordering::Relaxed));
+        }
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.last_event.set(gauge(look.last_event));
+        self.unfolded.set(gauge(look.unfolded));
+        self.waiting.set(gauge(counts.waiting.load(Ordering::Relaxed)));
+        self.spool_room.set(gauge(counts.spool_room.load(Ordering::Relaxed)));
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);

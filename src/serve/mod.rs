@@ -5,6 +5,7 @@
 //! no SQL.
 
 mod api;
+mod click;
 mod listener;
 mod metrics;
 mod phase;
@@ -26,9 +27,8 @@ pub(crate) use public::is_the_pages_form;
 pub use shared::{Limits, ListenerSettings, Settings};
 pub use sockets::{BindError, Sockets};
 
-use crate::ledger::{DataDir, Recorder, Store, Time};
+use crate::ledger::{DataDir, LateStore, Time};
 use phase::Phase;
-use recent::Recent;
 use shared::Shared;
 
 /// How long clients may go on using open connections once the service is told to stop; each
@@ -40,6 +40,9 @@ const LINGER: Duration = Duration::from_millis(500);
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 const COUNTS: usize = 250;
 
+/// How often it is seen whether a store opened that did not at the start.
+const OPEN_WAIT: Duration = Duration::from_millis(200);
+
 /// Runs the service on `sockets` until `stop` resolves, then answers what was accepted and
 /// records what waits.
 ///
@@ -47,21 +50,15 @@ const COUNTS: usize = 250;
 ///
 /// When the operating system gives no thread, or a listener fails for good.
 pub async fn run(
-    store: Arc<dyn Store>,
+    store: Arc<LateStore>,
     dir: DataDir,
     settings: Settings,
     sockets: Sockets,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let recent = Arc::new(Recent::new(&store.look().map_err(io::Error::other)?));
-    let noted = Arc::clone(&recent);
-    let recorder = Recorder::start(Arc::clone(&store), now, move |commands, outcomes| {
-        noted.recorded(commands, outcomes);
-    })?;
     let (phase, phases) = watch::channel(Phase::Serving);
     let warming = tokio::task::spawn_blocking(warm(Arc::clone(&store), phases.clone()));
-    let shared = Shared::start(store, dir, settings, (recorder, recent), phases.clone())?;
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared::start(store, dir, settings, phases.clone())?);
     let public = listener::serve(
         sockets.public,
         Arc::clone(&shared),
@@ -95,10 +92,16 @@ pub async fn run(
 }
 
 /// Reads into memory what the store answers quickly from, while the service is answering already.
-fn warm(store: Arc<dyn Store>, phases: watch::Receiver<Phase>) -> impl FnOnce() {
+fn warm(store: Arc<LateStore>, phases: watch::Receiver<Phase>) -> impl FnOnce() {
     move || {
         let stopping = || *phases.borrow() > Phase::Serving;
-        if let Err(error) = store.warm(&stopping) {
+        while store.get().is_err() && !stopping() {
+            std::thread::sleep(OPEN_WAIT);
+        }
+        let warmed = store.get().and_then(|store| store.warm(&stopping));
+        if let Err(error) = warmed
+            && !stopping()
+        {
             tracing::warn!(%error, "the store cannot be read into memory: answers stay slower");
         }
     }

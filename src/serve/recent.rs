@@ -30,7 +30,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LinkKey(u64, u64);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Recent {
     keys: (RandomState, RandomState),
     /// Which signing keys links were opened with.
@@ -66,12 +66,6 @@ struct Answer {
 }
 
 impl Recent {
-    /// For a store that is at `look` before this process appends to it.
-    pub(super) fn new(look: &Look) -> Self {
-        let state = State { others: look.last_event, ..State::default() };
-        Self { keys: Default::default(), keyring: AtomicU64::new(0), state: Mutex::new(state) }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,19 +88,18 @@ impl Recent {
     /// Notes what a transaction of this process recorded, before anybody is answered.
     pub(super) fn recorded(&self, commands: &[Command], outcomes: &[Outcome]) {
         let mut state = self.state();
-        let mut last = None;
-        for (command, event) in commands.iter().zip(outcomes.iter().map(|o| o.event)) {
-            let Some(event) = event else { continue };
-            let recipient = self.recipient(&command.recipient);
-            state.young.newest.insert(recipient, event);
-            state.own += 1;
-            last = Some(event);
+        let events = || outcomes.iter().filter_map(|outcome| outcome.event);
+        let Some(last) = events().max() else { return };
+        state.own += events().count() as u64;
+        let others = last.saturating_sub(state.own);
+        if others != state.others {
+            (state.young, state.old) = Default::default();
+            state.others = others;
         }
-        if let Some(last) = last {
-            let others = last.saturating_sub(state.own);
-            if others != state.others {
-                state.forget_all();
-                state.others = others;
+        for (command, outcome) in commands.iter().zip(outcomes) {
+            if let Some(event) = outcome.event {
+                let recipient = self.recipient(&command.recipient);
+                state.young.newest.insert(recipient, event);
             }
         }
         if state.young.newest.len() >= GENERATION {
@@ -166,12 +159,6 @@ impl Recent {
     }
 }
 
-impl State {
-    fn forget_all(&mut self) {
-        (self.young, self.old) = Default::default();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +186,7 @@ mod tests {
 
     /// One click of `a` by the link "t" as event 8, on a store in which others wrote seven.
     fn clicked() -> (Recent, LinkKey) {
-        let recent = Recent::new(&look(7));
+        let recent = Recent::default();
         let (key, command) = (recent.key("t"), click("a@example.org"));
         recent.recorded(std::slice::from_ref(&command), &[outcome(Some(8))]);
         recent.remember(key, &command.recipient, (8, at(0)), Bytes::from_static(b"left"));

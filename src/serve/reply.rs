@@ -1,5 +1,8 @@
 //! Answers that both listeners give, and reading bodies within bounds.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -9,6 +12,10 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Request, Response, StatusCode};
+use tokio::time::error::Elapsed;
+
+/// Header fields that an answer may get, so that room is made once.
+const FIELDS: usize = 8;
 
 /// The only kind of body that answers have.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -21,6 +28,7 @@ pub(super) fn reply(
 ) -> Reply {
     let mut reply = Response::new(Full::new(body.into()));
     *reply.status_mut() = status;
+    reply.headers_mut().reserve(FIELDS);
     set(&mut reply, CONTENT_TYPE, content_type);
     set(&mut reply, CACHE_CONTROL, "no-store");
     set(&mut reply, X_CONTENT_TYPE_OPTIONS, "nosniff");
@@ -52,6 +60,19 @@ pub(super) fn retry_after_seconds() -> u32 {
     5 + u32::from(random[0] % 16)
 }
 
+/// The future's output, if it comes in time. Most come at once, and cost no timer.
+pub(super) async fn within<F: Future>(time: Duration, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = pin!(future);
+    let at_once = poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    match at_once.await {
+        Some(output) => Ok(output),
+        None => tokio::time::timeout(time, future).await,
+    }
+}
+
 /// Why a body could not be read whole.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
@@ -72,7 +93,7 @@ pub(super) async fn read_body(
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLarge);
     }
-    match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
+    match within(time, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
         Ok(Err(_)) => Err(BodyError::Broken),

@@ -13,13 +13,15 @@ use hyper::body::Bytes;
 use ipnet::IpNet;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use super::click;
 use super::metrics::Metrics;
 use super::now;
 use super::phase::Phase;
 use super::recent::{LinkKey, Recent};
+use super::reply::within;
 use crate::ledger::{
-    Action, ApiKey, Command, DataDir, KeyFile, Look, Outcome, Recipient, Recorder, Source, Store,
-    StoreError,
+    Action, ApiKey, Command, DataDir, Kept, KeyFile, LateStore, Look, Outcome, Recipient, Recorder,
+    Source, Spool, SpoolSettings, Store, StoreError, Surroundings, Waiting,
 };
 use crate::link::{BaseUrl, Keyring, MailtoHost, Scope};
 
@@ -30,8 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// So old may be what is known of other processes when somebody asks before sending.
 const ACT_WITHIN: Duration = Duration::from_millis(10);
 
-/// So long after the last failed transaction the store may be tried by a probe.
-const QUIET: Duration = Duration::from_secs(5);
+/// A spool with less room than this may not take the next opt-out.
+const SPOOL_ROOM: u64 = Spool::MAX_CONTENT as u64 * 2;
 
 /// Reads of the store at once; each may need a thread and a connection.
 const READS: usize = 32;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub public: ListenerSettings,
     /// The API listener.
     pub api: ListenerSettings,
+    /// Where opt-outs wait while the store takes none.
+    pub spool: Option<SpoolSettings>,
 }
 
 /// What one listener is told.
@@ -94,35 +98,46 @@ pub struct Limits {
 }
 
 /// The keys at hand, replaced whole when another process changes them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct SharedKeys {
     signing: RwLock<Arc<Keyring>>,
+    /// Retired ones too, which open what was accepted before.
+    all: RwLock<Arc<Keyring>>,
     api: RwLock<Arc<Vec<ApiKey>>>,
 }
 
 impl SharedKeys {
-    fn read(store: &dyn Store, dir: &DataDir) -> Result<Self, String> {
-        let keys = Self { signing: RwLock::default(), api: RwLock::default() };
-        keys.reload(store, dir)?;
-        Ok(keys)
-    }
-
-    fn reload(&self, store: &dyn Store, dir: &DataDir) -> Result<(), String> {
-        // Each for itself: a broken key file must not keep a revoked API key alive.
-        let signing = KeyFile::read(dir).map(KeyFile::into_keyring).map(|keys| {
-            *self.signing.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    /// Each for itself: a broken key file must not keep a revoked API key alive, nor a store that
+    /// is not open keep links from opening.
+    fn reload(&self, store: &LateStore, dir: &DataDir) -> Result<(), String> {
+        // Read twice, since secrets are not copied about.
+        let all = KeyFile::read(dir).map(|keys| {
+            put(&self.all, keys.into_keyring_with_retired());
         });
-        let api = store.api_keys().map(|keys| {
-            *self.api.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        let signing = all.and_then(|()| KeyFile::read(dir)).map(|keys| {
+            put(&self.signing, keys.into_keyring());
         });
+        let api = match store.get() {
+            Ok(store) => store.api_keys().map(|keys| put(&self.api, keys)),
+            // Until then the API answers nothing.
+            Err(_) => Ok(()),
+        };
         signing.map_err(|e| e.to_string()).and(api.map_err(|e| e.to_string()))
     }
+
+    fn all(&self) -> Arc<Keyring> {
+        Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn put<T>(place: &RwLock<Arc<T>>, value: T) {
+    *place.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
 }
 
 /// What every request needs.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) store: Arc<dyn Store>,
+    store: Arc<LateStore>,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
     /// Where the history ends, as last seen.
@@ -137,35 +152,38 @@ pub(super) struct Shared {
     large_bodies: Semaphore,
     watcher: Mutex<Option<JoinHandle<()>>>,
     refusals: LogLimit,
-    probe: Mutex<Option<Instant>>,
 }
 
 impl Shared {
     pub(super) fn start(
-        store: Arc<dyn Store>,
+        store: Arc<LateStore>,
         dir: DataDir,
         settings: Settings,
-        (recorder, recent): (Recorder, Arc<Recent>),
         phases: watch::Receiver<Phase>,
     ) -> io::Result<Self> {
-        let seen = store.look().map_err(io::Error::other)?;
+        let seen = match store.get() {
+            Ok(store) => store.look().map_err(io::Error::other)?,
+            Err(_) => Look::default(),
+        };
         let key_file = KeyFile::stamp(&dir);
-        let sight = Arc::new(Sight::default());
-        let keys = Arc::new(SharedKeys::read(&*store, &dir).map_err(io::Error::other)?);
+        let (sight, recent) = (Arc::new(Sight::default()), Arc::new(Recent::default()));
+        let keys = Arc::new(SharedKeys::default());
+        keys.reload(&store, &dir).map_err(io::Error::other)?;
+        let recorder = start_recorder(&store, &settings, &keys, &recent)?;
         let (last, last_event) = watch::channel(seen.last_event);
+        let began = Instant::now();
         let watcher = Watcher {
+            keys_seen: Some((store.get().is_ok(), seen.api_keys_generation, key_file)),
             store: Arc::clone(&store),
             dir,
             keys: Arc::clone(&keys),
             seen,
-            key_file,
             last,
             phases: phases.clone(),
             recent: Arc::clone(&recent),
-            began: Instant::now(),
+            began,
             sight: Arc::clone(&sight),
         };
-        let began = watcher.began;
         let watcher = std::thread::Builder::new().name("watcher".into()).spawn(|| watcher.run())?;
         Ok(Self {
             store,
@@ -182,8 +200,17 @@ impl Shared {
             large_bodies: Semaphore::new(LARGE_BODIES),
             watcher: Mutex::new(Some(watcher)),
             refusals: LogLimit::default(),
-            probe: Mutex::default(),
         })
+    }
+
+    /// The store, if it is open.
+    pub(super) fn store(&self) -> Result<&dyn Store, StoreError> {
+        self.store.get().map(|store| &**store)
+    }
+
+    /// Whose opt-outs wait in the spool.
+    pub(super) fn waiting(&self) -> &Waiting {
+        self.recorder.waiting()
     }
 
     /// The signing keys at this moment.
@@ -209,6 +236,24 @@ impl Shared {
         Ok(outcome)
     }
 
+    /// Records the opt-out that a link asks for, or spools it; durable when it returns `Ok`.
+    pub(super) async fn record_click(
+        &self,
+        command: Command,
+        token: &str,
+        limit: Duration,
+    ) -> Result<Kept, Arc<StoreError>> {
+        let (action, source) = (command.act.action(), command.source);
+        let spooled = click::to_spool(source, token);
+        let recorded = self.recorder.record_or_spool(command, &spooled);
+        let kept = tokio::time::timeout(limit, recorded).await;
+        let kept = kept.map_err(|_| Arc::new(StoreError::Overloaded))??;
+        if let Kept::Recorded(outcome) = &kept {
+            self.metrics.act(action, source, outcome.changed);
+        }
+        Ok(kept)
+    }
+
     /// What stands for a link among the [`Shared::repeat`]s; to be made before it is opened.
     pub(super) fn link_key(&self, token: &str) -> LinkKey {
         self.recent.key(token)
@@ -222,7 +267,7 @@ impl Shared {
     /// The answer to a click that repeats a recorded one; asks the store whether anybody else
     /// wrote since, which takes about a microsecond.
     pub(super) fn repeat(&self, key: LinkKey) -> Option<Bytes> {
-        let text = self.recent.repeat(key, &self.store.look().ok()?, now())?;
+        let text = self.recent.repeat(key, &self.store().ok()?.look().ok()?, now())?;
         self.metrics.act(Action::OptOut, Source::OneClick, false);
         Some(text)
     }
@@ -254,8 +299,8 @@ impl Shared {
         work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let limit = self.settings.api.limits.record;
-        let place = tokio::time::timeout(limit, self.reads.acquire()).await;
-        let (Ok(Ok(_place)), store) = (place, Arc::clone(&self.store)) else {
+        let place = within(limit, self.reads.acquire()).await;
+        let (Ok(Ok(_place)), store) = (place, Arc::clone(self.store.get()?)) else {
             return Err(StoreError::Overloaded);
         };
         let done = tokio::time::timeout(limit, tokio::task::spawn_blocking(move || work(&*store)));
@@ -272,7 +317,8 @@ impl Shared {
     pub(super) fn is_surely_free(&self, recipient: &Recipient, scope: &Scope) -> bool {
         let looked = Duration::from_millis(self.sight.looked.load(Ordering::Acquire));
         let is_current = self.began.elapsed().saturating_sub(looked) <= ACT_WITHIN;
-        is_current && self.store.is_surely_free(recipient, scope)
+        let is_free = |store: &dyn Store| store.is_surely_free(recipient, scope);
+        is_current && self.waiting().is_empty() && self.store().is_ok_and(is_free)
     }
 
     /// A place for reading a large body, of which there are few at once.
@@ -281,38 +327,29 @@ impl Shared {
         tokio::time::timeout(limit, self.large_bodies.acquire()).await.ok()?.ok()
     }
 
-    /// Whether opt-outs are accepted, and all is well. After a failure the store is tried, once a
-    /// second at most, so that a service nobody sends to any more notices that it works again.
+    /// Whether opt-outs are accepted, and all is well. The recorder tries a store that took
+    /// nothing again by itself.
     pub(super) async fn health(&self) -> Health {
-        // While transactions go on failing, a probe that succeeds would say too little.
-        if self.recorder.failed_within(QUIET).is_some_and(|failed| !failed) && self.may_probe() {
-            let probed = self.read(|store| store.probe()).await;
-            if probed.is_ok() {
-                self.recorder.has_recovered();
-            }
-        }
-        if self.recorder.is_failing() || self.read(|store| store.look()).await.is_err() {
+        let counts = self.recorder.counts();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let is_failing =
+            self.recorder.is_failing() || self.read(|store| store.look()).await.is_err();
+        if is_failing && count(&counts.spool_room) < SPOOL_ROOM {
             return Health::Failing;
         }
-        let damaged = self.recorder.counts().damaged.load(Ordering::Relaxed) > 0;
-        match damaged || self.sight.blind.load(Ordering::Relaxed) {
+        let is_amiss = count(&counts.damaged) > 0 || count(&counts.waiting) > 0;
+        match is_failing || is_amiss || self.sight.blind.load(Ordering::Relaxed) {
             true => Health::Degraded,
             false => Health::Good,
         }
     }
 
-    fn may_probe(&self) -> bool {
-        let mut last = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
-        if due {
-            *last = Some(Instant::now());
-        }
-        due
-    }
-
     /// Everything that is counted, as Prometheus text.
     pub(super) fn metrics_text(&self) -> String {
-        self.metrics.text(self.recorder.counts(), *self.last_event.borrow())
+        // Where the store cannot be asked, what was seen last is still true.
+        let seen = Look { last_event: *self.last_event.borrow(), ..Look::default() };
+        let look = self.store().and_then(|store| store.look()).unwrap_or(seen);
+        self.metrics.text(self.recorder.counts(), &look)
     }
 
     /// Whether one more refused link may be logged, and how many were not since the last.
@@ -353,6 +390,24 @@ impl Shared {
     }
 }
 
+/// The recorder, which opens what was spooled with the keys at hand.
+fn start_recorder(
+    store: &Arc<LateStore>,
+    settings: &Settings,
+    keys: &Arc<SharedKeys>,
+    recent: &Arc<Recent>,
+) -> io::Result<Recorder> {
+    let (keys, recent) = (Arc::clone(keys), Arc::clone(recent));
+    let surroundings = Surroundings {
+        clock: now,
+        open_link: move |content: &str| click::from_spool(content, &keys.all()),
+        recorded: move |commands: &[Command], outcomes: &[Outcome]| {
+            recent.recorded(commands, outcomes);
+        },
+    };
+    Recorder::start(Arc::clone(store), settings.spool.clone(), surroundings)
+}
+
 /// How well the watcher sees.
 #[derive(Debug, Default)]
 struct Sight {
@@ -362,13 +417,17 @@ struct Sight {
     looked: AtomicU64,
 }
 
+/// What keys were read of: whether the store was open, how often API keys had changed, and which
+/// file it was.
+type KeysSeen = (bool, u64, Option<(u64, i64, i64)>);
+
 /// The thread that looks at the store.
 struct Watcher {
-    store: Arc<dyn Store>,
+    store: Arc<LateStore>,
     dir: DataDir,
     keys: Arc<SharedKeys>,
     seen: Look,
-    key_file: Option<(u64, i64, i64)>,
+    keys_seen: Option<KeysSeen>,
     last: watch::Sender<u64>,
     phases: watch::Receiver<Phase>,
     recent: Arc<Recent>,
@@ -393,22 +452,38 @@ impl Watcher {
     }
 
     fn look(&mut self) -> Result<(), String> {
-        self.store.check_place().map_err(|e| e.to_string())?;
-        let look = self.store.look().map_err(|e| e.to_string())?;
+        let is_open = self.store.get().is_ok();
+        let generation = match is_open {
+            true => self.look_at_store().map_err(|e| e.to_string())?,
+            false => self.seen.api_keys_generation,
+        };
+        let key_file = KeyFile::stamp(&self.dir);
+        let seen = (is_open, generation, key_file);
+        if self.keys_seen != Some(seen) {
+            // Whatever fails is read again, even if everything is as it was by then.
+            self.keys_seen = None;
+            let reloaded = self.keys.reload(&self.store, &self.dir);
+            self.recent.has_other_keys();
+            reloaded?;
+            tracing::info!("keys were changed and read again");
+            self.keys_seen = Some(seen);
+        }
+        match is_open {
+            true => Ok(()),
+            false => Err(StoreError::Unopened.to_string()),
+        }
+    }
+
+    /// How often the API keys were changed.
+    fn look_at_store(&mut self) -> Result<u64, StoreError> {
+        let store = self.store.get()?;
+        store.check_place()?;
+        let look = store.look()?;
         if look.last_event != self.seen.last_event {
             self.last.send_replace(look.last_event);
         }
         self.seen.last_event = look.last_event;
-        let key_file = KeyFile::stamp(&self.dir);
-        let generation = look.api_keys_generation;
-        if generation != self.seen.api_keys_generation || key_file != self.key_file {
-            let reloaded = self.keys.reload(&*self.store, &self.dir);
-            self.recent.has_other_keys();
-            reloaded?;
-            tracing::info!("keys were changed and read again");
-            (self.seen.api_keys_generation, self.key_file) = (generation, key_file);
-        }
-        Ok(())
+        Ok(look.api_keys_generation)
     }
 }
 

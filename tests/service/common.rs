@@ -174,6 +174,11 @@ pub fn python_with(package: &str) -> Option<String> {
     None
 }
 
+/// Whether tests that can be long are to be: `tests/run --long`.
+pub fn is_long() -> bool {
+    std::env::var_os("OPTOUT_TEST_LONG").is_some()
+}
+
 /// Says that the present test is skipped and why, where `tests/run` collects it; fails in CI.
 pub fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -311,6 +316,14 @@ impl Service {
     pub fn click(&self, path: &str) -> Reply {
         let content_type = "Content-Type: application/x-www-form-urlencoded";
         self.public("POST", path, &[content_type], b"List-Unsubscribe=One-Click")
+    }
+
+    /// A counter or gauge of `/metrics`, without labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.api("GET", "/metrics", &[], "").body;
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        let value = line.and_then(|line| line.split(' ').nth(1)).expect(name);
+        value.parse().expect("a number")
     }
 
     /// A JSON request to the API.

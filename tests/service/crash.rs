@@ -7,11 +7,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::common::{Connection, LIST, Place, Reply, eventually};
+use crate::common::{Connection, LIST, Place, Reply, eventually, is_long};
 
 /// Clicks through `paths` on several connections until all are done or the service is gone.
 #[derive(Default)]
-struct Load {
+pub struct Load {
     next: AtomicUsize,
     /// The indices that were answered 200.
     done: Mutex<HashSet<usize>>,
@@ -53,8 +53,28 @@ impl Load {
         paths.get(index).map(|path| (index, path))
     }
 
-    fn done(&self) -> usize {
+    pub fn done(&self) -> usize {
         self.done.lock().expect("no panic while it is held").len()
+    }
+
+    /// The indices of those that were answered 200.
+    pub fn indices(self) -> impl Iterator<Item = usize> {
+        self.done.into_inner().expect("no panic while it is held").into_iter()
+    }
+
+    /// Clicks through all paths on that many connections, while `meanwhile` happens.
+    pub fn during(
+        address: SocketAddr,
+        paths: &[String],
+        connections: usize,
+        meanwhile: impl FnOnce(&Self),
+    ) -> Self {
+        let load = Self::default();
+        std::thread::scope(|scope| {
+            (0..connections).for_each(|_| drop(scope.spawn(|| load.run(address, paths))));
+            meanwhile(&load);
+        });
+        load
     }
 
     /// Runs on that many connections, and calls `interrupt` once so many clicks are answered.
@@ -65,9 +85,7 @@ impl Load {
         after: usize,
         interrupt: impl FnOnce(),
     ) -> Self {
-        let load = Self::default();
-        std::thread::scope(|scope| {
-            (0..connections).for_each(|_| drop(scope.spawn(|| load.run(address, paths))));
+        let load = Self::during(address, paths, connections, |load| {
             eventually("the load is under way", || load.done() >= after);
             interrupt();
         });
@@ -86,7 +104,7 @@ fn click(connection: &mut Connection, path: &str) -> Option<Reply> {
     connection.reply("POST")
 }
 
-fn suppressed(place: &Place) -> HashSet<String> {
+pub fn suppressed(place: &Place) -> HashSet<String> {
     let rows = place.json(&["history", "--action", "opt_out"]);
     let names: Vec<String> =
         rows.iter().map(|row| row["recipient"].as_str().expect("text").to_owned()).collect();
@@ -99,16 +117,19 @@ fn suppressed(place: &Place) -> HashSet<String> {
 fn kill_9_under_load_loses_no_acknowledged_opt_out() {
     let place = Place::with_store();
     let mut acknowledged: HashSet<String> = HashSet::new();
-    for round in 0..20 {
+    let mut sent: HashSet<String> = HashSet::new();
+    let (rounds, connections) = if is_long() { (200, 64) } else { (20, 16) };
+    for round in 0..rounds {
         let service = place.serve();
-        let recipients: Vec<_> = (0..2000).map(|n| format!("k{round}-{n}@example.org")).collect();
+        let recipients: Vec<_> = (0..3000).map(|n| format!("k{round}-{n}@example.org")).collect();
         let paths = place.links(LIST, &recipients);
-        let address = service.public;
-        let load = Load::interrupted(address, &paths, 8, 20 + 37 * round, || service.kill());
-        let done = load.done.into_inner().expect("no panic while it is held");
-        acknowledged.extend(done.into_iter().map(|index| recipients[index].clone()));
+        let (address, after) = (service.public, 20 + 37 * (round % 30));
+        let load = Load::interrupted(address, &paths, connections, after, || service.kill());
+        acknowledged.extend(load.indices().map(|index| recipients[index].clone()));
+        sent.extend(recipients);
     }
     let kept = suppressed(&place);
+    assert!(kept.is_subset(&sent), "nothing that was not sent is there");
     let lost: Vec<_> = acknowledged.difference(&kept).collect();
     assert!(lost.is_empty(), "{lost:?}");
     place.verify();

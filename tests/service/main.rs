@@ -10,6 +10,7 @@ mod click;
 mod commands;
 mod crash;
 mod erase;
+mod faults;
 mod mail;
 mod overload;
 mod readers;

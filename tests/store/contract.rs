@@ -249,7 +249,7 @@ fn looks_tell_what_others_wrote(subject: &impl Subject) {
     assert_eq!((revoked.revoked, one.api_keys().expect("read")), (Some(at(1)), vec![revoked]));
     assert!(one.look().expect("read").api_keys_generation > added);
     assert_eq!(other.revoke_api_key("nobody", at(1)).expect("read"), None);
-    other.probe().expect("it takes writes");
+    other.probe(Duration::from_secs(1)).expect("it takes writes");
     assert_eq!(one.look().expect("read").last_event, 1);
 }
 

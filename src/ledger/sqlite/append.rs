@@ -13,6 +13,7 @@ use super::{WorkError, row_number};
 use crate::ledger::event::{Event, Source, bounded, leaf_hash};
 use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::{RecipientId, StoreSecret};
+use crate::ledger::spool::SpoolMark;
 use crate::ledger::store::{Command, Note, Outcome};
 use crate::ledger::time::Time;
 use crate::link::{KeyId, Scope};
@@ -94,7 +95,8 @@ impl<'t> Batch<'t> {
         let salt = self.secret.salt(&command.recipient);
         let id = salt.identify(&command.recipient);
         let mut row = self.row(id)?;
-        let decision = decide(&row.standing, &command.act, self.at, self.at, self.last + 1);
+        let since = command.occurred.unwrap_or(self.at);
+        let decision = decide(&row.standing, &command.act, self.at, since, self.last + 1);
         if let (Some(key), Source::OneClick | Source::Page) = (command.key, command.source) {
             self.keys_used.insert(key, self.at);
         }
@@ -190,6 +192,7 @@ impl<'t> Batch<'t> {
     ) -> Event {
         Event {
             changed,
+            occurred: command.occurred.filter(|&occurred| occurred != self.at),
             recipient: Some(id),
             scope: command.act.scope(),
             reason: command.act.reason(),
@@ -251,6 +254,18 @@ impl<'t> Batch<'t> {
         }
         Ok(())
     }
+}
+
+/// Keeps how far a spool is replayed, with what the transaction records of it.
+pub(super) fn keep_spool_mark(
+    transaction: &Transaction<'_>,
+    mark: SpoolMark,
+) -> Result<(), WorkError> {
+    let value = [&mark.name[..], &mark.entry.to_be_bytes()].concat();
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('spool', ?1)")?
+        .execute([value])?;
+    Ok(())
 }
 
 /// Counts what repeats the events of these numbers.

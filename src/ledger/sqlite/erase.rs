@@ -72,7 +72,8 @@ pub(super) fn truncate_log(store: &SqliteStore) -> Result<bool, StoreError> {
     let attempt = || {
         let writer = lock(&store.writer);
         writer.connection.busy_timeout(TRUNCATE_TRY)?;
-        let busy = writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        let busy =
+            writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
         writer.connection.busy_timeout(LOCK_WAIT)?;
         busy
     };

@@ -34,6 +34,7 @@ use crate::ledger::data_dir::{DataDir, io_error};
 use crate::ledger::event::Event;
 use crate::ledger::key_file::KeyFile;
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
+use crate::ledger::spool::SpoolMark;
 use crate::ledger::standing::Standing;
 use crate::ledger::store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, StoreError,
@@ -281,6 +282,22 @@ impl Store for SqliteStore {
         self.append(now, |batch| commands.iter().map(|command| batch.apply(command)).collect())
     }
 
+    fn record_spooled(
+        &self,
+        commands: &[Command],
+        replayed: SpoolMark,
+        now: Time,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        self.append(now, |batch| {
+            append::keep_spool_mark(batch.transaction(), replayed)?;
+            commands.iter().map(|command| batch.apply(command)).collect()
+        })
+    }
+
+    fn spool_mark(&self) -> Result<Option<SpoolMark>, StoreError> {
+        self.read(|transaction| read::spool_mark(transaction))
+    }
+
     fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError> {
         erase::forget(self, request, now)
     }
@@ -405,11 +422,18 @@ impl Store for SqliteStore {
         self.refuse_if_replaced()
     }
 
-    fn probe(&self) -> Result<(), StoreError> {
-        self.write(|transaction| {
+    fn probe(&self, patience: Duration) -> Result<(), StoreError> {
+        self.refuse_if_replaced()?;
+        let mut writer = lock(&self.writer);
+        let mut run = || {
+            writer.connection.busy_timeout(patience)?;
+            let transaction = begin(&mut writer.connection)?;
             transaction.execute("UPDATE meta SET value = value WHERE name = 'name'", [])?;
-            Ok(())
-        })
+            transaction.commit()
+        };
+        let probed = run();
+        let restored = writer.connection.busy_timeout(LOCK_WAIT);
+        probed.and(restored).map_err(|e| self.explain(e.into()))
     }
 
     fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verification, StoreError> {
@@ -522,8 +546,8 @@ fn sql_error(path: &Path, error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked,
         Some(ErrorCode::DiskFull) => StoreError::Full(path),
-        Some(ErrorCode::NotADatabase) => StoreError::Foreign(path),
-        Some(ErrorCode::DatabaseCorrupt) => damaged(path, &error),
+        // Beside the store's secret it can only be what is left of ours.
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(path, &error),
         Some(_) => StoreError::Io { path, detail: error.to_string() },
         None => damaged(path, &error),
     }

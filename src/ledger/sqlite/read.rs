@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use super::index::Index;
 use super::row::RecipientRow;
@@ -10,6 +10,7 @@ use super::{Watch, WorkError, row_number, schema};
 use crate::ledger::api_key::ApiKey;
 use crate::ledger::event::Event;
 use crate::ledger::recipient::RecipientId;
+use crate::ledger::spool::SpoolMark;
 use crate::ledger::store::{Entry, Look, Page};
 use crate::link::Scope;
 
@@ -207,6 +208,16 @@ pub(super) fn knows(connection: &Connection, scope: &Scope) -> Result<bool, Work
     Ok(statement.exists([scope.as_str()])?)
 }
 
+pub(super) fn spool_mark(connection: &Connection) -> Result<Option<SpoolMark>, WorkError> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = 'spool'")?;
+    let value: Option<[u8; 24]> = statement.query_row([], |row| row.get(0)).optional()?;
+    Ok(value.map(|bytes| {
+        let (name, entry) = bytes.split_at(16);
+        let entry = entry.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+        SpoolMark { name: std::array::from_fn(|i| name[i]), entry }
+    }))
+}
+
 /// Asks SQLite first whether anybody wrote, which costs about a microsecond.
 pub(super) fn look(watch: &mut Watch, index: &Index) -> Result<Look, WorkError> {
     let version =
@@ -219,10 +230,11 @@ pub(super) fn look(watch: &mut Watch, index: &Index) -> Result<Look, WorkError> 
             last_event: last.as_ref().map_or(0, |event| event.number),
             last_at: last.map(|event| event.at),
             api_keys_generation: super::meta(&watch.connection, "api_keys_generation")?,
+            unfolded: 0,
         };
         watch.data_version = Some(version);
     }
-    Ok(watch.seen)
+    Ok(Look { unfolded: index.tail_len() as u64, ..watch.seen })
 }
 
 pub(super) fn api_key_of(connection: &Connection, id: &str) -> Result<Option<ApiKey>, WorkError> {

@@ -98,8 +98,7 @@ pub(super) fn migrate(
     let found = pragma(connection, "user_version")?;
     let empty = found == 0 && pragma(connection, "schema_version")? == 0;
     if empty && on_empty == Empty::Refused {
-        let detail = "it is empty".to_owned();
-        return Err(StoreError::Damaged { path: path.to_owned(), detail });
+        return Err(StoreError::Lost(path.to_owned()));
     }
     if !empty && pragma(connection, "application_id")? != APPLICATION_ID {
         return Err(StoreError::Foreign(path.to_owned()));

@@ -126,6 +126,14 @@ impl Caller {
         }
     }
 
+    /// As [`Caller::view`], of one that waits to be recorded.
+    pub(super) fn view_waiting(&self, waiting: &Suppression) -> SuppressionView {
+        match self.reaches(&waiting.scope) {
+            true => SuppressionView::waiting(waiting),
+            false => SuppressionView::outline(waiting),
+        }
+    }
+
     /// Whether a scope has anything to do with the caller's: lies within one, or covers one.
     pub(super) fn is_touched_by(&self, scope: &Scope) -> bool {
         match self {

@@ -1,5 +1,7 @@
 //! Asking before sending, and what stands for one recipient.
 
+use std::collections::HashMap;
+
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,9 @@ use super::super::shared::Shared;
 use super::access::Caller;
 use super::request::{Parameters, json_body, known_recipient, parse};
 use super::{Problem, json};
-use crate::ledger::{Recipient, Standing, Store, StoreError, SuppressionView, as_text};
+use crate::ledger::{
+    Recipient, Standing, Store, StoreError, Suppression, SuppressionView, as_text,
+};
 use crate::link::{ListId, Scope};
 
 const MAX_RECIPIENTS: usize = 10_000;
@@ -38,6 +42,13 @@ pub(super) async fn one(
     if is_surely_free(shared, &list, &recipient) {
         let free = One { recipient, list, known: true, suppressed: false, suppression: None };
         return Ok(json(StatusCode::OK, &free));
+    }
+    // The store may be unable to say, or not know yet.
+    let waiting = shared.waiting().covering(&Recipient::of_link(&recipient), &list);
+    if let Some(waiting) = waiting {
+        let suppression = Some(caller.view_waiting(&waiting));
+        let one = One { recipient, list, known: true, suppressed: true, suppression };
+        return Ok(json(StatusCode::OK, &one));
     }
     let caller = caller.clone();
     let answer = shared.read(move |store| {
@@ -102,6 +113,7 @@ pub(super) async fn many(
     if body.recipients.len() > MAX_RECIPIENTS {
         return Err(Problem::field("recipients", "there are more than 10,000: send them in parts"));
     }
+    let mut waiting = waiting_for(shared, &list, &body.recipients);
     let caller = caller.clone();
     let answer = shared.read(move |store| {
         let looked_up = look_up(store, &caller, &list, &body.recipients)?;
@@ -112,7 +124,8 @@ pub(super) async fn many(
             body.recipients.into_iter().zip(looked_up.answers).enumerate()
         {
             answer.checked += usize::from(found.is_ok());
-            match found {
+            let waiting = waiting.remove(&index).map(|waiting| caller.view_waiting(&waiting));
+            match found.map(|found| found.or(waiting)) {
                 Ok(Some(suppression)) => {
                     answer.suppressed.push(Suppressed { recipient, suppression })
                 }
@@ -125,6 +138,20 @@ pub(super) async fn many(
         Ok(json(StatusCode::OK, &answer))
     });
     Ok(answer.await?)
+}
+
+/// The opt-outs in the spool that cover the list, by their recipients' places.
+fn waiting_for(
+    shared: &Shared,
+    list: &ListId,
+    recipients: &[String],
+) -> HashMap<usize, Suppression> {
+    if shared.waiting().is_empty() {
+        return HashMap::new();
+    }
+    let waiting = |text: &String| shared.waiting().covering(&Recipient::of_link(text), list);
+    let each = recipients.iter().enumerate();
+    each.filter_map(|(index, text)| Some((index, waiting(text)?))).collect()
 }
 
 /// What [`look_up`] found.
@@ -214,6 +241,13 @@ pub(super) async fn standing_for(
 }
 
 async fn all_standing(shared: &Shared, caller: &Caller, text: &str) -> Result<Reply, Problem> {
+    let waiting: Vec<_> = shared
+        .waiting()
+        .of(&Recipient::of_link(text))
+        .iter()
+        .filter(|waiting| caller.is_touched_by(&waiting.scope))
+        .map(|waiting| caller.view_waiting(waiting))
+        .collect();
     let (caller, text) = (caller.clone(), text.to_owned());
     let suppressions = shared.read(move |store| {
         let recipient = match known_recipient(&text, store) {
@@ -226,5 +260,7 @@ async fn all_standing(shared: &Shared, caller: &Caller, text: &str) -> Result<Re
             .filter(|stands| caller.is_touched_by(&stands.scope));
         active.map(|stands| caller.view(stands, store)).collect::<Result<Vec<_>, _>>().map(Ok)
     });
-    Ok(json(StatusCode::OK, &All { suppressions: suppressions.await?? }))
+    let mut suppressions = suppressions.await??;
+    suppressions.extend(waiting);
+    Ok(json(StatusCode::OK, &All { suppressions }))
 }

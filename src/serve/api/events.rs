@@ -40,7 +40,7 @@ pub(super) async fn page(
     caller: &Caller,
     mut query: Parameters,
 ) -> Result<Reply, Problem> {
-    let store = shared.store.name();
+    let store = shared.store()?.name();
     if let Some(asked) = query.take("store").filter(|asked| asked != store) {
         let detail = format!(
             "this history is {store}, not {asked}: the store was restored from a backup; begin \

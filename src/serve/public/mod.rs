@@ -12,11 +12,12 @@ use hyper::header::{CONTENT_TYPE, HeaderName, REFERRER_POLICY};
 use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
+use super::click;
 use super::now;
 use super::recent::LinkKey;
 use super::reply::{BodyError, Reply, allowing, read_body, reply, retry_later, set};
 use super::shared::{Health, Shared};
-use crate::ledger::{Act, Command, Outcome, Reason, Recipient, Source, Standing, StoreError};
+use crate::ledger::{Kept, Outcome, Reason, Recipient, Source, Standing, StoreError};
 use crate::link::{OpenError, Opened, Scope};
 use form::Asked;
 pub(crate) use form::is_the_pages_form;
@@ -110,6 +111,9 @@ async fn link(
     request: Request<Incoming>,
 ) -> Reply {
     let client = shared.client(peer, request.headers());
+    // RFC 3986 section 6.2.2.2: an encoded unreserved character is the same character. What is
+    // not UTF-8 opens nothing.
+    let token = &*percent_decode_str(token).decode_utf8_lossy();
     // Before the link is opened, so that a change of the keys in between counts.
     let key = shared.link_key(token);
     if request.method() != Method::POST {
@@ -135,17 +139,13 @@ async fn link(
         return page::plain(text);
     }
     match opened.or_else(|| open(shared, token, client)) {
-        Some(opened) => opt_out(shared, key, opened, asked, format).await,
+        Some(opened) => opt_out(shared, (token, key), opened, asked, format).await,
         None => page::not_found(format),
     }
 }
 
 fn open(shared: &Shared, token: &str, client: IpAddr) -> Option<Opened> {
-    // RFC 3986 section 6.2.2.2: an encoded unreserved character is the same character.
-    let opened = match percent_decode_str(token).decode_utf8() {
-        Ok(token) => shared.keyring().open(&token),
-        Err(_) => Err(OpenError::Encoding),
-    };
+    let opened = shared.keyring().open(token);
     opened.map_err(|error| log_refusal(shared, &error, client)).ok()
 }
 
@@ -173,7 +173,8 @@ async fn show(shared: &Shared, opened: Opened, format: Format) -> Reply {
     match read.await {
         Ok((at, standings)) => {
             let standing = standings.into_iter().next().unwrap_or_default();
-            let stands = standing.unsubscribed_from(&list, at);
+            let waiting = shared.waiting().covering(&recipient, &list);
+            let stands = standing.unsubscribed_from(&list, at).or(waiting.as_ref());
             let stop = stands.map(|stands| Stop { since: stands.since, scope: &stands.scope });
             page::show(format, &Page { recipient: &recipient, list: &list, stop, done: false })
         }
@@ -199,7 +200,7 @@ async fn read_asked(
 /// only says whether it was the page's own form.
 async fn opt_out(
     shared: &Shared,
-    link_key: LinkKey,
+    (token, link_key): (&str, LinkKey),
     opened: Opened,
     asked: Asked,
     format: Format,
@@ -208,28 +209,26 @@ async fn opt_out(
         Asked::OneClick => Source::OneClick,
         Asked::Page => Source::Page,
     };
-    let recipient = Recipient::of_link(opened.link.recipient());
-    let list = opened.link.list();
+    let command = click::opt_out(&opened, source);
+    let recipient = command.recipient.clone();
+    let (list, key) = (opened.link.list(), opened.key);
     let scope = Scope::from(list.clone());
-    let command = Command {
-        key: Some(opened.key),
-        campaign: Some(opened.link.campaign().to_owned()),
-        ..Command::new(recipient.clone(), Act::OptOut { scope: scope.clone() }, source)
-    };
-    let outcome = match shared.record(command, shared.settings.public.limits.record).await {
-        Ok(outcome) => outcome,
+    let limit = shared.settings.public.limits.record;
+    let (since, outcome) = match shared.record_click(command, token, limit).await {
+        Ok(Kept::Recorded(outcome)) => {
+            tracing::debug!(event = outcome.event, changed = outcome.changed, %list, %key, "opted out");
+            (unsubscribed_since(&outcome.standing, &scope, &outcome), Some(outcome))
+        }
+        Ok(Kept::Spooled(since)) => (since, None),
         Err(error) => return unavailable(&error, format),
     };
-    let key = opened.key;
-    tracing::debug!(event = outcome.event, changed = outcome.changed, %list, %key, "opted out");
-    let since = unsubscribed_since(&outcome.standing, &scope, &outcome);
     let stop = Some(Stop { since, scope: &scope });
     let page = Page { recipient: &recipient, list, stop, done: true };
     if format == Format::Html {
         return page::show(format, &page);
     }
     let text = page::plain_text(&page);
-    if asked == Asked::OneClick {
+    if let (Asked::OneClick, Some(outcome)) = (asked, outcome) {
         shared.remember(link_key, &recipient, &outcome, text.clone());
     }
     page::plain(text)

@@ -124,8 +124,11 @@ fn content(page: &Page<'_>) -> Content {
 
 /// `21 November 2026, 20:15 UTC` would need a language; this reads the same in all.
 fn moment(time: Time) -> String {
-    let text = time.to_string();
-    format!("{} {} UTC", &text[..10], &text[11..16])
+    let mut text = time.to_string();
+    text.truncate("2026-11-21T20:15".len());
+    text.replace_range(10..11, " ");
+    text.push_str(" UTC");
+    text
 }
 
 /// One answer for every link that does not open, and for everything that is not here.
@@ -160,7 +163,15 @@ pub(super) fn unavailable(format: Format) -> Reply {
 }
 
 fn text(title: &str, lines: &[String]) -> String {
-    format!("{title}. {}\n", lines.join(" "))
+    let mut text = String::with_capacity(512);
+    text.push_str(title);
+    text.push('.');
+    for line in lines {
+        text.push(' ');
+        text.push_str(line);
+    }
+    text.push('\n');
+    text
 }
 
 fn render(

@@ -1,0 +1,421 @@
+//! Where opt-outs wait while the store takes none: a file of fixed size that was written in full
+//! beforehand, so that neither a full disk nor a quota keeps an opt-out from being written to it.
+//!
+//! # The file
+//!
+//! Slots of 64 octets; integers are big-endian. The first slot says whose file it is:
+//! `optout spool 1\n`, a zero octet, and 16 random octets, the spool's name, which is new whenever
+//! an empty spool is opened. An entry takes as many slots as it needs:
+//!
+//! | octets | what |
+//! |---|---|
+//! | 8 | its number, from 1, never used twice under one name |
+//! | 8 | when it was received, in milliseconds since 1970 |
+//! | 2 | how long its content is |
+//! | 14 | the first octets of SHA-256 (the spool's name, the fields above, the content) |
+//! | … | the content, then zeros up to the end of the slot |
+//!
+//! Everything else is zeros: what was replayed is overwritten. What does not have its checksum was
+//! never acknowledged, or is damaged; it is passed over and counted.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::time::Time;
+
+const SLOT: usize = 64;
+const MAGIC: &[u8; 16] = b"optout spool 1\n\0";
+const HEAD: usize = 32;
+
+/// How far a spool was replayed; kept by the store with what the replay recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolMark {
+    /// The spool's name.
+    pub name: [u8; 16],
+    /// The last entry that was replayed.
+    pub entry: u64,
+}
+
+/// What waits in a spool.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Spooled {
+    /// When it was received.
+    pub received: Time,
+    /// What was given to [`Spool::append`].
+    pub content: Box<[u8]>,
+    number: u64,
+    /// The entry's first slot, and how many it has.
+    slots: (u64, u64),
+}
+
+/// Contents are sealed links, which stay out of logs.
+impl std::fmt::Debug for Spooled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Spooled({}, {})", self.number, self.received)
+    }
+}
+
+/// A spool file and all that waits in it, oldest first. Its lock gives it one owner.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    path: PathBuf,
+    name: [u8; 16],
+    /// How many slots the file has, the first included, and the next that is free.
+    slots: u64,
+    free: u64,
+    next_number: u64,
+    waiting: VecDeque<Spooled>,
+    unreadable: u64,
+}
+
+impl Spool {
+    /// The longest content of an entry, in octets.
+    pub const MAX_CONTENT: usize = 2048;
+
+    /// Opens the spool at `path`, or makes it, `size` octets long, mode 0600. A file that is
+    /// there and longer stays as it is; a shorter one grows.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when another process owns it; `InvalidData` when the file is something else;
+    /// and whatever the operating system says.
+    pub fn open(path: &Path, size: u64) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = file.open(path)?;
+        file.try_lock()?;
+        let mut spool = Self {
+            file,
+            path: path.to_owned(),
+            name: [0; 16],
+            slots: 0,
+            free: 1,
+            next_number: 1,
+            waiting: VecDeque::new(),
+            unreadable: 0,
+        };
+        spool.allocate(size)?;
+        spool.scan()?;
+        if spool.waiting.is_empty() {
+            spool.begin_anew()?;
+        }
+        Ok(spool)
+    }
+
+    /// Writes zeros up to the full size: a sparse file would need space when it is too late.
+    fn allocate(&mut self, size: u64) -> io::Result<()> {
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        let mut length = self.file.seek(SeekFrom::End(0))?;
+        let size = size.max(2 * SLOT as u64).next_multiple_of(SLOT as u64);
+        while length < size {
+            let part = (size - length).min(ZEROS.len() as u64);
+            self.file.write_all(&ZEROS[..usize::try_from(part).unwrap_or(ZEROS.len())])?;
+            length += part;
+        }
+        self.slots = length / SLOT as u64;
+        self.file.sync_all()
+    }
+
+    /// Reads what waits.
+    fn scan(&mut self) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        (&self.file).take(self.slots * SLOT as u64).read_to_end(&mut bytes)?;
+        let first = &bytes[..HEAD];
+        if first.iter().all(|&byte| byte == 0) {
+            return Ok(());
+        }
+        let Some(name) = first.strip_prefix(MAGIC) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no spool of optout"));
+        };
+        self.name.copy_from_slice(name);
+        let mut slot = 1;
+        while slot < self.slots {
+            slot += match self.entry_at(&bytes, slot) {
+                Some(entry) => {
+                    let taken = entry.slots.1;
+                    self.next_number = self.next_number.max(entry.number + 1);
+                    self.free = slot + taken;
+                    self.waiting.push_back(entry);
+                    taken
+                }
+                None => {
+                    let at = byte_of(slot) as usize;
+                    self.unreadable +=
+                        u64::from(bytes[at..at + SLOT].iter().any(|&byte| byte != 0));
+                    1
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn entry_at(&self, bytes: &[u8], slot: u64) -> Option<Spooled> {
+        let (head, rest) = bytes.get(byte_of(slot) as usize..)?.split_first_chunk::<HEAD>()?;
+        let number = u64::from_be_bytes(*head[..8].first_chunk()?);
+        let received = Time::from_millis(i64::from_be_bytes(*head[8..16].first_chunk()?))?;
+        let length = usize::from(u16::from_be_bytes(*head[16..18].first_chunk()?));
+        let content = rest.get(..length)?;
+        let is_whole = number > 0 && encode_head(&self.name, number, received, content) == *head;
+        let slots = (slot, slots_for(length));
+        is_whole.then(|| Spooled { received, content: content.into(), number, slots })
+    }
+
+    /// A new name, so that numbers may begin again.
+    fn begin_anew(&mut self) -> io::Result<()> {
+        getrandom::fill(&mut self.name).map_err(io::Error::other)?;
+        let mut first = [0; SLOT];
+        first[..16].copy_from_slice(MAGIC);
+        first[16..HEAD].copy_from_slice(&self.name);
+        self.file.write_all_at(&first, 0)?;
+        (self.free, self.next_number) = (1, 1);
+        self.file.sync_data()
+    }
+
+    /// Writes as many of these as there is room for, in their order, each with when it was
+    /// received; says how many. They are durable on return.
+    ///
+    /// # Errors
+    ///
+    /// When the file was moved or removed, or the operating system says so: then none of them may
+    /// be acknowledged.
+    pub fn append(&mut self, entries: &[(Time, &[u8])]) -> io::Result<usize> {
+        self.check_place()?;
+        let mut bytes = Vec::new();
+        let mut added = Vec::new();
+        let mut slot = self.free;
+        for (&(received, content), number) in entries.iter().zip(self.next_number..) {
+            let taken = slots_for(content.len());
+            if content.len() > Self::MAX_CONTENT || slot + taken > self.slots {
+                break;
+            }
+            bytes.extend(encode_head(&self.name, number, received, content));
+            bytes.extend(content);
+            slot += taken;
+            bytes.resize((byte_of(slot) - byte_of(self.free)) as usize, 0);
+            let slots = (slot - taken, taken);
+            added.push(Spooled { received, content: content.into(), number, slots });
+        }
+        if added.is_empty() {
+            return Ok(0);
+        }
+        self.file.write_all_at(&bytes, byte_of(self.free))?;
+        self.file.sync_data()?;
+        let count = added.len();
+        (self.free, self.next_number) = (slot, self.next_number + count as u64);
+        self.waiting.extend(added);
+        Ok(count)
+    }
+
+    /// Sees whether the file is still the one of its name: nobody would find what is written to
+    /// another.
+    ///
+    /// # Errors
+    ///
+    /// When it is not.
+    pub fn check_place(&self) -> io::Result<()> {
+        match fs::metadata(&self.path)?.ino() == self.file.metadata()?.ino() {
+            true => Ok(()),
+            false => Err(io::Error::other("it was moved or replaced while it was in use")),
+        }
+    }
+
+    /// What waits, oldest first.
+    pub fn waiting(&self) -> impl ExactSizeIterator<Item = &Spooled> {
+        self.waiting.iter()
+    }
+
+    /// How far the spool is replayed when the first `count` entries are.
+    pub fn mark(&self, count: usize) -> Option<SpoolMark> {
+        let last = self.waiting.get(count.checked_sub(1)?)?;
+        Some(SpoolMark { name: self.name, entry: last.number })
+    }
+
+    /// How many entries were replayed up to `mark`, by a process that could not overwrite them.
+    pub fn replayed(&self, mark: SpoolMark) -> usize {
+        let is_done = |entry: &&Spooled| mark.name == self.name && entry.number <= mark.entry;
+        self.waiting.iter().take_while(is_done).count()
+    }
+
+    /// Drops the first `count` entries and overwrites them with zeros. They are dropped also when
+    /// that fails: the store's mark says that they were replayed.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not overwrite them.
+    pub fn release(&mut self, count: usize) -> io::Result<()> {
+        let dropped: Vec<Spooled> = self.waiting.drain(..count.min(self.waiting.len())).collect();
+        let (Some(first), Some(last)) = (dropped.first(), dropped.last()) else { return Ok(()) };
+        let (from, to) = (first.slots.0, last.slots.0 + last.slots.1);
+        let zeros = vec![0; (byte_of(to) - byte_of(from)) as usize];
+        self.file.write_all_at(&zeros, byte_of(from))?;
+        self.file.sync_data()?;
+        if self.waiting.is_empty() {
+            self.free = 1;
+        }
+        Ok(())
+    }
+
+    /// Slots that held neither zeros nor an entry when the file was opened: what was being written
+    /// when a process ended, or damage.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Octets that can still be taken.
+    pub fn room(&self) -> u64 {
+        byte_of(self.slots - self.free)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn byte_of(slot: u64) -> u64 {
+    slot * SLOT as u64
+}
+
+fn slots_for(length: usize) -> u64 {
+    (HEAD + length).div_ceil(SLOT) as u64
+}
+
+fn encode_head(name: &[u8; 16], number: u64, received: Time, content: &[u8]) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..8].copy_from_slice(&number.to_be_bytes());
+    head[8..16].copy_from_slice(&received.as_millis().to_be_bytes());
+    let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+    head[16..18].copy_from_slice(&length.to_be_bytes());
+    let hash = Sha256::new_with_prefix(name).chain_update(&head[..18]).chain_update(content);
+    head[18..].copy_from_slice(&hash.finalize()[..14]);
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> Time {
+        Time::from_millis(1_800_000_000_000 + millis).expect("in range")
+    }
+
+    fn contents(spool: &Spool) -> Vec<String> {
+        spool.waiting().map(|e| String::from_utf8_lossy(&e.content).into_owned()).collect()
+    }
+
+    fn add(spool: &mut Spool, content: &str) -> usize {
+        spool.append(&[(at(0), content.as_bytes())]).expect("written")
+    }
+
+    fn open(path: &Path) -> Spool {
+        Spool::open(path, 1024).expect("a spool")
+    }
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("spool");
+        (dir, path)
+    }
+
+    #[test]
+    fn what_was_appended_is_there_after_a_restart_in_order() {
+        let (_dir, path) = place();
+        let mut spool = open(&path);
+        let long = "x".repeat(200);
+        let entries = [(at(1), b"one".as_slice()), (at(2), long.as_bytes()), (at(3), b"")];
+        assert_eq!(spool.append(&entries).expect("written"), 3);
+        assert_eq!(
+            Spool::open(&path, 0).map_err(|e| e.kind()).err(),
+            Some(io::ErrorKind::WouldBlock)
+        );
+        drop(spool);
+        let mut spool = open(&path);
+        assert_eq!(contents(&spool), ["one", long.as_str(), ""]);
+        let received: Vec<_> = spool.waiting().map(|entry| entry.received).collect();
+        assert_eq!(received, [at(1), at(2), at(3)]);
+        assert_eq!(add(&mut spool, "four"), 1);
+        drop(spool);
+        assert_eq!(contents(&open(&path)).last().map(String::as_str), Some("four"));
+    }
+
+    #[test]
+    fn it_takes_what_fits_and_never_grows() {
+        let (_dir, path) = place();
+        let mut spool = open(&path);
+        let many = vec![(at(0), b"sixteen octets..".as_slice()); 100];
+        assert_eq!(spool.append(&many).expect("written"), 15, "the first slot is taken");
+        assert_eq!((spool.room(), add(&mut spool, "")), (0, 0));
+        assert_eq!(fs::metadata(&path).expect("there").len(), 1024);
+        spool.release(15).expect("overwritten");
+        assert_eq!(spool.append(&many[..3]).expect("written"), 3, "from the start again");
+        let too_long = vec![0; Spool::MAX_CONTENT + 1];
+        assert_eq!(spool.append(&[(at(0), &too_long)]).expect("nothing"), 0);
+    }
+
+    #[test]
+    fn what_is_released_is_zeros_and_does_not_come_back() {
+        let (_dir, path) = place();
+        let mut spool = open(&path);
+        for name in ["alice", "bob", "carol"] {
+            add(&mut spool, name);
+        }
+        spool.release(2).expect("overwritten");
+        let bytes = fs::read(&path).expect("read");
+        assert!(!bytes.windows(3).any(|part| part == b"bob" || part == b"ali"));
+        drop(spool);
+        assert_eq!(contents(&open(&path)), ["carol"]);
+    }
+
+    /// A process that ended after the store's commit and before the zeros.
+    #[test]
+    fn a_mark_tells_what_was_replayed_and_an_empty_spool_has_a_new_name() {
+        let (_dir, path) = place();
+        let mut spool = open(&path);
+        for name in ["a", "b", "c"] {
+            add(&mut spool, name);
+        }
+        let mark = spool.mark(2).expect("two wait");
+        drop(spool);
+        let mut spool = open(&path);
+        assert_eq!(spool.replayed(mark), 2);
+        spool.release(3).expect("overwritten");
+        drop(spool);
+        let mut spool = open(&path);
+        add(&mut spool, "d");
+        assert_eq!(spool.replayed(mark), 0, "a number of another name says nothing");
+        assert_eq!(spool.mark(0), None);
+    }
+
+    #[test]
+    fn damage_costs_no_more_than_the_entry_it_is_in() {
+        let (_dir, path) = place();
+        let mut spool = open(&path);
+        for name in ["a", "b", "c"] {
+            add(&mut spool, name);
+        }
+        drop(spool);
+        let whole = fs::read(&path).expect("read");
+        for at in SLOT..4 * SLOT {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).expect("written");
+            let spool = open(&path);
+            // The zeros at the end of a slot are not part of an entry.
+            let is_padding = at % SLOT > HEAD;
+            assert_eq!(spool.waiting().len(), if is_padding { 3 } else { 2 }, "octet {at}");
+            assert_eq!(spool.unreadable(), u64::from(!is_padding));
+        }
+        fs::write(&path, vec![7; 1024]).expect("written");
+        assert_eq!(
+            Spool::open(&path, 0).map_err(|e| e.kind()).err(),
+            Some(io::ErrorKind::InvalidData)
+        );
+    }
+}
