@@ -206,7 +206,8 @@ fn who_reads_for_long_holds_up_an_erasure_and_no_click() {
         forget.join().expect("it ends")
     });
     let said = text(&output.stderr);
-    assert!(output.status.code() == Some(2) && said.contains("optout.db-wal"), "{said}");
+    // In the log too, when a click rewrote the page that the address is on before it was erased.
+    assert!(output.status.code() == Some(2) && said.contains("optout.db"), "{said}");
     assert!(said.contains("run this again"), "{said}");
     drop(reader);
     place.done(&["forget", "alice@example.org"]);
