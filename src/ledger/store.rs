@@ -187,6 +187,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the store cannot be read.
     fn look(&self) -> Result<Look, StoreError>;
 
+    /// As [`Store::look`], without reading and without waiting for anybody; `None` when that is
+    /// not possible, as after a write since the last look.
+    fn glance(&self) -> Option<Look>;
+
     /// Sees whether the store is still the one that was opened: what was moved or replaced answers
     /// nothing from then on, until it is back.
     ///

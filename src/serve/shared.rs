@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ use super::phase::Phase;
 use super::recent::{LinkKey, Recent};
 use super::reply::within;
 use crate::ledger::{
-    Action, ApiKey, Command, DataDir, Kept, KeyFile, LateStore, Look, Outcome, Recipient, Recorder,
-    Source, Spool, SpoolSettings, Store, StoreError, Surroundings, Waiting,
+    Action, ApiKey, Command, DataDir, Kept, KeyFile, KeyFileError, LateStore, Look, Outcome,
+    Recipient, Recorder, Source, Spool, SpoolSettings, Store, StoreError, Surroundings, Waiting,
 };
 use crate::link::{BaseUrl, Keyring, MailtoHost, Scope};
 
@@ -103,26 +103,27 @@ struct SharedKeys {
     signing: RwLock<Arc<Keyring>>,
     /// Retired ones too, which open what was accepted before.
     all: RwLock<Arc<Keyring>>,
-    api: RwLock<Arc<Vec<ApiKey>>>,
+    /// `None` until the store was asked: then nobody is admitted.
+    api: RwLock<Arc<Option<Vec<ApiKey>>>>,
 }
 
 impl SharedKeys {
     /// Each for itself: a broken key file must not keep a revoked API key alive, nor a store that
     /// is not open keep links from opening.
     fn reload(&self, store: &LateStore, dir: &DataDir) -> Result<(), String> {
-        // Read twice, since secrets are not copied about.
-        let all = KeyFile::read(dir).map(|keys| {
-            put(&self.all, keys.into_keyring_with_retired());
-        });
-        let signing = all.and_then(|()| KeyFile::read(dir)).map(|keys| {
-            put(&self.signing, keys.into_keyring());
-        });
+        let signing = self.reload_signing(dir);
         let api = match store.get() {
-            Ok(store) => store.api_keys().map(|keys| put(&self.api, keys)),
-            // Until then the API answers nothing.
+            Ok(store) => store.api_keys().map(|keys| put(&self.api, Some(keys))),
             Err(_) => Ok(()),
         };
         signing.map_err(|e| e.to_string()).and(api.map_err(|e| e.to_string()))
+    }
+
+    fn reload_signing(&self, dir: &DataDir) -> Result<(), KeyFileError> {
+        // Read twice, since secrets are not copied about.
+        put(&self.all, KeyFile::read(dir)?.into_keyring_with_retired());
+        put(&self.signing, KeyFile::read(dir)?.into_keyring());
+        Ok(())
     }
 
     fn all(&self) -> Arc<Keyring> {
@@ -161,30 +162,30 @@ impl Shared {
         settings: Settings,
         phases: watch::Receiver<Phase>,
     ) -> io::Result<Self> {
-        let seen = match store.get() {
-            Ok(store) => store.look().map_err(io::Error::other)?,
-            Err(_) => Look::default(),
-        };
-        let key_file = KeyFile::stamp(&dir);
         let (sight, recent) = (Arc::new(Sight::default()), Arc::new(Recent::default()));
         let keys = Arc::new(SharedKeys::default());
-        keys.reload(&store, &dir).map_err(io::Error::other)?;
+        keys.reload_signing(&dir).map_err(io::Error::other)?;
         let recorder = start_recorder(&store, &settings, &keys, &recent)?;
-        let (last, last_event) = watch::channel(seen.last_event);
+        let (last, last_event) = watch::channel(0);
         let began = Instant::now();
         let watcher = Watcher {
-            keys_seen: Some((store.get().is_ok(), seen.api_keys_generation, key_file)),
+            keys_seen: None,
             store: Arc::clone(&store),
             dir,
             keys: Arc::clone(&keys),
-            seen,
+            seen: Look::default(),
             last,
             phases: phases.clone(),
             recent: Arc::clone(&recent),
             began,
             sight: Arc::clone(&sight),
         };
-        let watcher = std::thread::Builder::new().name("watcher".into()).spawn(|| watcher.run())?;
+        let (looked, first_look) = mpsc::channel();
+        let watcher = std::thread::Builder::new()
+            .name("watcher".into())
+            .spawn(move || watcher.run(&looked))?;
+        // A store that hangs is not waited for: links open without it.
+        let _ = first_look.recv_timeout(settings.api.limits.record);
         Ok(Self {
             store,
             settings,
@@ -218,8 +219,8 @@ impl Shared {
         Arc::clone(&self.keys.signing.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The API keys at this moment, revoked ones too.
-    pub(super) fn api_keys(&self) -> Arc<Vec<ApiKey>> {
+    /// The API keys at this moment, revoked ones too; `None` while they are not known.
+    pub(super) fn api_keys(&self) -> Arc<Option<Vec<ApiKey>>> {
         Arc::clone(&self.keys.api.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -264,10 +265,14 @@ impl Shared {
         self.recent.may_repeat(key)
     }
 
-    /// The answer to a click that repeats a recorded one; asks the store whether anybody else
-    /// wrote since, which takes about a microsecond.
-    pub(super) fn repeat(&self, key: LinkKey) -> Option<Bytes> {
-        let text = self.recent.repeat(key, &self.store().ok()?.look().ok()?, now())?;
+    /// The answer to a click that repeats a recorded one, after a look at whether anybody else
+    /// wrote since, which mostly takes a microsecond.
+    pub(super) async fn repeat(&self, key: LinkKey) -> Option<Bytes> {
+        let look = match self.store().ok()?.glance() {
+            Some(look) => look,
+            None => self.read(|store| store.look()).await.ok()?,
+        };
+        let text = self.recent.repeat(key, &look, now())?;
         self.metrics.act(Action::OptOut, Source::OneClick, false);
         Some(text)
     }
@@ -346,9 +351,9 @@ impl Shared {
 
     /// Everything that is counted, as Prometheus text.
     pub(super) fn metrics_text(&self) -> String {
-        // Where the store cannot be asked, what was seen last is still true.
+        // Where the store cannot say at once, what was seen last is hardly older.
         let seen = Look { last_event: *self.last_event.borrow(), ..Look::default() };
-        let look = self.store().and_then(|store| store.look()).unwrap_or(seen);
+        let look = self.store().ok().and_then(|store| store.glance()).unwrap_or(seen);
         self.metrics.text(self.recorder.counts(), &look)
     }
 
@@ -436,7 +441,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn run(mut self) {
+    fn run(mut self, looked_once: &mpsc::Sender<()>) {
         while *self.phases.borrow() < Phase::Closing {
             let began = self.began.elapsed();
             let looked = self.look();
@@ -447,6 +452,8 @@ impl Watcher {
             if let (Err(error), false) = (&looked, failed_before) {
                 tracing::error!(%error, "the store or its keys cannot be looked at");
             }
+            // After the first time nobody waits for it.
+            let _ = looked_once.send(());
             std::thread::sleep(LOOK_EVERY);
         }
     }
@@ -465,8 +472,8 @@ impl Watcher {
             let reloaded = self.keys.reload(&self.store, &self.dir);
             self.recent.has_other_keys();
             reloaded?;
-            tracing::info!("keys were changed and read again");
             self.keys_seen = Some(seen);
+            tracing::info!("keys were read");
         }
         match is_open {
             true => Ok(()),

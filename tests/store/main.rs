@@ -1,4 +1,5 @@
 //! The store's contract, run over every implementation, and random commands against a model.
 
 mod contract;
+mod faulty;
 mod model;

@@ -415,6 +415,12 @@ impl Store for SqliteStore {
         read::look(&mut lock(&self.watch), &self.index).map_err(|e| self.explain(e))
     }
 
+    fn glance(&self) -> Option<Look> {
+        self.refuse_if_replaced().ok()?;
+        let watch = self.watch.try_lock().ok()?;
+        read::glance(&watch, &self.index).ok().flatten()
+    }
+
     fn check_place(&self) -> Result<(), StoreError> {
         // SQLite goes on with a file that was removed, and nobody else would see what it writes.
         let inode = fs::metadata(self.dir.database()).map(|meta| meta.ino()).ok();

@@ -218,10 +218,20 @@ pub(super) fn spool_mark(connection: &Connection) -> Result<Option<SpoolMark>, W
     }))
 }
 
-/// Asks SQLite first whether anybody wrote, which costs about a microsecond.
+/// SQLite's own counter of what other connections committed; asking costs about a microsecond.
+fn data_version(watch: &Watch) -> Result<i64, WorkError> {
+    let mut statement = watch.connection.prepare_cached("PRAGMA data_version")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// What was seen last, if nobody wrote since.
+pub(super) fn glance(watch: &Watch, index: &Index) -> Result<Option<Look>, WorkError> {
+    let is_current = watch.data_version == Some(data_version(watch)?);
+    Ok(is_current.then(|| Look { unfolded: index.tail_len() as u64, ..watch.seen }))
+}
+
 pub(super) fn look(watch: &mut Watch, index: &Index) -> Result<Look, WorkError> {
-    let version =
-        watch.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+    let version = data_version(watch)?;
     if watch.data_version != Some(version) {
         schema::refuse_newer(&watch.connection)?;
         let last = last_event(&watch.connection)?;

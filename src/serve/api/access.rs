@@ -54,7 +54,11 @@ impl Caller {
         headers: &HeaderMap,
         need: Need,
     ) -> Result<Self, Problem> {
-        let keys = shared.api_keys();
+        let known = shared.api_keys();
+        let keys = known.as_deref().unwrap_or_default();
+        if known.is_none() && need != Need::Metrics {
+            return Err(StoreError::Unopened.into());
+        }
         if keys.is_empty() || (need == Need::Metrics && header(headers, AUTHORIZATION).is_none()) {
             return local(peer, headers);
         }
@@ -80,8 +84,8 @@ impl Caller {
     /// Refuses a caller whose key was revoked since the request began.
     pub(super) fn require_current(&self, shared: &Shared) -> Result<(), Problem> {
         let is_current = match self {
-            Self::Local => shared.api_keys().is_empty(),
-            Self::Key(key) => shared.api_keys().contains(key),
+            Self::Local => shared.api_keys().as_ref().as_ref().is_some_and(Vec::is_empty),
+            Self::Key(key) => shared.api_keys().iter().flatten().any(|own| own == key),
         };
         match is_current {
             true => Ok(()),

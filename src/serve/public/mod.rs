@@ -134,7 +134,7 @@ async fn link(
     };
     if is_recent
         && asked == Asked::OneClick
-        && let Some(text) = shared.repeat(key)
+        && let Some(text) = shared.repeat(key).await
     {
         return page::plain(text);
     }
