@@ -10,7 +10,7 @@ use crate::ledger::Time;
 
 /// Write all that serving again needs into one file
 ///
-/// History, addresses, API keys, the store's secret and the signing keys, as they are at one moment
+/// History, addresses, API keys, the store's secret, the signing keys and the spool, as they are at one moment
 /// after the command began, while the service runs. The file has mode 0600: whoever reads it can
 /// read every address and sign links. A backup that is interrupted leaves FILE.*.new, to be removed.
 #[derive(Debug, Args)]
@@ -34,7 +34,12 @@ impl Backup {
             return Err(Failure::new("a backup does not go to standard output: name a file"));
         }
         let mut progress = |percent| output::progress(&format!("{percent} % copied"));
-        let done = context.store()?.back_up(&self.file, context.now(), &mut progress);
+        let done = context.store()?.back_up(
+            &self.file,
+            &context.config.spool_file(),
+            context.now(),
+            &mut progress,
+        );
         output::end_progress();
         let contents = done?;
         let file = self.file.display().to_string();

@@ -294,9 +294,12 @@ impl Config {
 
     /// Where opt-outs wait while the store takes none.
     pub(super) fn spool(&self) -> Option<SpoolSettings> {
-        let path = self.spool.file.clone().unwrap_or_else(|| DataDir::new(&self.data).spool());
-        (self.spool.mebibytes > 0)
-            .then(|| SpoolSettings { path, size: self.spool.mebibytes * 1024 * 1024 })
+        let size = self.spool.mebibytes * 1024 * 1024;
+        (size > 0).then(|| SpoolSettings { path: self.spool_file(), size })
+    }
+
+    pub(super) fn spool_file(&self) -> PathBuf {
+        self.spool.file.clone().unwrap_or_else(|| DataDir::new(&self.data).spool())
     }
 
     fn listener(&self, name: &'static str, max_connections: usize) -> ListenerSettings {

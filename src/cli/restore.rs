@@ -53,6 +53,14 @@ impl Restore {
             )))?,
         }
         say_what_is_lost(&view);
+        let (spool, configured) = (dir.spool(), context.config.spool_file());
+        if spool.exists() && spool != configured {
+            output::warn(&format!(
+                "opt-outs that waited are in {}: move it to {} before the service starts",
+                spool.display(),
+                configured.display()
+            ));
+        }
         Ok(Status::Done)
     }
 }

@@ -5,7 +5,8 @@
 //! | the database, as SQLite writes it | any |
 //! | `store.secret` | any |
 //! | `signing-keys.toml`; nothing where there was none | any |
-//! | the lengths of these three | 3 × 8 |
+//! | the spool up to its last entry; nothing where none waited | any |
+//! | the lengths of these four | 4 × 8 |
 //! | when the backup was begun, in milliseconds since 1970 in UTC | 8 |
 //! | `optout backup 1`, line end | 16 |
 //! | SHA-256 of everything before | 32 |
@@ -30,7 +31,9 @@ use super::time::Time;
 
 const FORMAT: &[u8; 16] = b"optout backup 1\n";
 
-const TRAILER: usize = 3 * 8 + 8 + FORMAT.len() + 32;
+const PARTS: usize = 4;
+
+const TRAILER: usize = PARTS * 8 + 8 + FORMAT.len() + 32;
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
@@ -133,14 +136,21 @@ impl Draft {
     }
 
     /// Adds what else belongs to the backup of `dir`, and gives it its name.
-    pub(super) fn finish(mut self, dir: &DataDir, made: Time) -> Result<(), BackupError> {
+    pub(super) fn finish(
+        mut self,
+        dir: &DataDir,
+        spool: &[u8],
+        made: Time,
+    ) -> Result<(), BackupError> {
         let database = self.file.seek(SeekFrom::End(0)).map_err(|e| io_error(&self.beside, &e))?;
         let secret = self.add(&dir.secret())?;
         let keys = match KeyFile::stamp(dir) {
             Some(_) => self.add(&dir.signing_keys())?,
             None => 0,
         };
-        self.seal([database, secret, keys], made).map_err(|e| io_error(&self.beside, &e))?;
+        self.file.write_all(spool).map_err(|e| io_error(&self.beside, &e))?;
+        let lengths = [database, secret, keys, spool.len() as u64];
+        self.seal(lengths, made).map_err(|e| io_error(&self.beside, &e))?;
         // Unlike renaming, this never takes the place of another file.
         fs::hard_link(&self.beside, &self.name).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => BackupError::Exists(self.name.clone()),
@@ -157,7 +167,7 @@ impl Draft {
         io::copy(&mut part, &mut self.file).map_err(|e| io_error(&self.beside, &e))
     }
 
-    fn seal(&mut self, lengths: [u64; 3], made: Time) -> io::Result<()> {
+    fn seal(&mut self, lengths: [u64; PARTS], made: Time) -> io::Result<()> {
         for length in lengths {
             self.file.write_all(&length.to_be_bytes())?;
         }
@@ -182,7 +192,7 @@ impl Drop for Draft {
 pub(super) struct BackupFile {
     path: PathBuf,
     file: File,
-    lengths: [u64; 3],
+    lengths: [u64; PARTS],
     trailer: [u8; TRAILER],
     pub(super) made: Time,
 }
@@ -200,18 +210,18 @@ impl BackupFile {
             let bytes = trailer[at..].first_chunk().expect("the trailer is longer");
             u64::from_be_bytes(*bytes)
         };
-        let made = i64::try_from(number(24)).ok().and_then(Time::from_millis);
-        let made = made.filter(|_| trailer[32..].starts_with(FORMAT)).ok_or_else(incomplete)?;
-        let lengths = [number(0), number(8), number(16)];
+        let made = i64::try_from(number(PARTS * 8)).ok().and_then(Time::from_millis);
+        let format = &trailer[(PARTS + 1) * 8..];
+        let made = made.filter(|_| format.starts_with(FORMAT)).ok_or_else(incomplete)?;
+        let lengths = std::array::from_fn(|part| number(part * 8));
         Ok(Self { path: path.to_owned(), file, lengths, trailer, made })
     }
 
     /// Writes the parts to their places in `dir`, and sees that they are what was backed up.
     pub(super) fn unpack(mut self, dir: &DataDir) -> Result<(), BackupError> {
         let mut sum = Sha256::new();
-        for (path, length) in
-            [dir.database(), dir.secret(), dir.signing_keys()].into_iter().zip(self.lengths)
-        {
+        let places = [dir.database(), dir.secret(), dir.signing_keys(), dir.spool()];
+        for (path, length) in places.into_iter().zip(self.lengths) {
             if length > 0 {
                 let mut write = || {
                     let mut part = data_dir::create_private(&path)?;

@@ -262,6 +262,22 @@ impl Spool {
         Ok(())
     }
 
+    /// What a spool file holds, without the zeros at its end; empty when nothing waits, or when
+    /// there is no file. It may belong to another process.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn image(path: &Path) -> io::Result<Vec<u8>> {
+        let mut bytes = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read?,
+        };
+        let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        bytes.truncate(if end > SLOT { end } else { 0 });
+        Ok(bytes)
+    }
+
     /// Slots that held neither zeros nor an entry when the file was opened: what was being written
     /// when a process ended, or damage.
     pub fn unreadable(&self) -> u64 {

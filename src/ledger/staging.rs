@@ -54,6 +54,9 @@ impl Staging {
     pub(super) fn finish(self) -> Result<(), StoreError> {
         let (from, to) = (&self.staged, &self.place);
         self.give(from.secret(), to.secret())?;
+        if from.spool().exists() {
+            self.give(from.spool(), to.spool())?;
+        }
         if from.signing_keys().exists() {
             self.give(from.signing_keys(), to.signing_keys())?;
         }

@@ -437,3 +437,25 @@ fn the_keys_are_copied_after_the_database() {
     };
     assert!(last(["pread64(", "optout.db>"]) < last(["openat(", "signing-keys.toml"]));
 }
+
+/// What was answered 200 and waits in the spool was acknowledged too.
+#[test]
+fn what_waits_in_the_spool_is_backed_up_and_recorded_once() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let locked = rusqlite::Connection::open(place.data().join("optout.db")).expect("the database");
+    locked.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    for who in ["a@example.org", "b@example.org"] {
+        assert_eq!(service.click(&place.link(LIST, who, "")).status, 200);
+    }
+    let backup = back_up(&place);
+    locked.execute_batch("ROLLBACK").expect("the lock is given back");
+    service.stop();
+    let place = restored(&backup);
+    let service = place.serve();
+    eventually("what waited is recorded", || place.check(LIST, "b@example.org") == 1);
+    assert_eq!(place.check(LIST, "a@example.org"), 1);
+    service.stop();
+    assert_eq!(place.json(&["history", "--action", "opt_out"]).len(), 2);
+    place.verify();
+}

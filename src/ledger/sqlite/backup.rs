@@ -16,6 +16,7 @@ use crate::ledger::backup::{BackupError, BackupFile, Contents, Draft, Restored};
 use crate::ledger::data_dir::{DataDir, io_error};
 use crate::ledger::event::{Action, Event, Source, bounded, leaf_hash};
 use crate::ledger::key_file::KeyFile;
+use crate::ledger::spool::Spool;
 use crate::ledger::staging::Staging;
 use crate::ledger::store::StoreError;
 use crate::ledger::time::Time;
@@ -25,7 +26,7 @@ const STEP: i32 = 4096;
 
 impl SqliteStore {
     /// Writes a backup to `file`, which must not be there yet, while others use the store. It holds
-    /// all that was acknowledged before `now`. `progress` is told how many percent are copied.
+    /// all that was acknowledged before `now`, what waits in `spool` too. `progress` is told how many percent are copied.
     ///
     /// # Errors
     ///
@@ -34,16 +35,19 @@ impl SqliteStore {
     pub fn back_up(
         &self,
         file: &Path,
+        spool: &Path,
         now: Time,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Contents, BackupError> {
         let draft = Draft::begin(file)?;
+        // Before the database: what is replayed in between is then in both, and replayed once.
+        let waiting = Spool::image(spool).map_err(|e| io_error(spool, &e))?;
         let (events, last_at) =
             self.read(|transaction| Ok(self.copy(transaction, draft.path(), progress)))??;
         // After the database: a key that an event in the copy names is in the file by then, since
         // keys are never removed from it.
         KeyFile::read(&self.dir)?;
-        draft.finish(&self.dir, now)?;
+        draft.finish(&self.dir, &waiting, now)?;
         Ok(Contents { made: now, events, last_at })
     }
 
