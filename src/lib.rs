@@ -30,10 +30,21 @@ cli ──► serve, mail ──► ledger ──► link
 
 `serve::listener` accepts within bounds; `serve::public` routes, opens the token (no I/O) and
 makes a [`ledger::Command`]; the [`ledger::Recorder`]'s thread takes all commands that wait and
-gives them to [`ledger::Store::record`]. That is one transaction: for each command it reads what
-stands for the recipient, asks [`ledger::decide`], appends the event with its canonical bytes
-([`ledger::Event`]) and their leaf hash, and writes what stands then. The commit syncs the
-write-ahead log. Only then the tasks get their outcomes, and the 200 leaves.
+gives them to [`ledger::Store::record`]. That is one transaction: for each command it finds what
+stands for the recipient, asks [`ledger::decide`], and appends the event with its canonical bytes
+([`ledger::Event`]) and their leaf hash. The commit syncs the write-ahead log. Only then the tasks
+get their outcomes, and the 200 leaves. A click that repeats one from before is answered from
+memory, after a look at whether any other process wrote.
+
+The recipient's row, which lies at a random place of a large table, is *folded in* behind: when
+there is nothing else to do, in slices of a sorted round. A row says how far it is folded, and
+events are linked backwards, so a row and the events above it are together what stands, whoever
+asks and however far folding came. An index in memory knows the unfolded events of each recipient,
+and a few bits of everybody who is known, so that a first click reads nothing.
+
+When the store takes nothing, the recorder writes the sealed link to the [`ledger::Spool`] instead,
+and replays what waits there before anything newer. A store that does not open when the service
+starts is opened later ([`ledger::LateStore`]).
 
 Commands of the command line, in processes of their own, call the same [`ledger::Store`]. A
 thread of the service looks every 5 ms whether anybody wrote, which costs SQLite a microsecond: it
@@ -42,14 +53,14 @@ wakes those who wait for events, reads changed keys, and notices a store that wa
 # What lies where
 
 The history is appended to a table that is keyed by the event's number alone. Events about one
-recipient are linked backwards from the recipient's row, which also holds all that stands for
-them, so a click touches the end of two tables and one row of a third, and one recipient's
-history is a walk along the chain. What identifies or quotes a person lies in one more table,
+recipient are linked backwards, from the newest through the recipient's row, which also holds all
+that stands for them, so a click touches the end of two tables, and one recipient's history is a
+walk along the chain. What identifies or quotes a person lies in one more table,
 keyed by the event that brought it: rows are appended, and overwritten in place to forget, since
 a moved row leaves a copy behind. Events hold a keyed identifier and keyed hashes of texts, so
 the history stays as it is when a person is forgotten.
 
-The database, the store's secret and the signing keys are three files ([`ledger::DataDir`]): a
+The database, the store's secret, the signing keys and the spool are four files ([`ledger::DataDir`]): a
 copy of the database alone neither signs links nor tells who an identifier is. A backup is all
 three in one file with a checksum; a store that is made from one has another name, which those who
 follow the history notice.
@@ -57,7 +68,7 @@ follow the history notice.
 # Invariants
 
 1. GET and HEAD change nothing.
-2. 200 means committed. What cannot be committed is answered 503.
+2. 200 means committed, or synced to the spool. What can be neither is answered 503.
 3. The history is append-only, and what stands is a function of it: `verify` replays it.
 4. The same request twice is harmless, and so is a crash between any two instructions.
 5. No address and no token stands in a log line, a metric, an event or an error. `Debug` of
@@ -67,9 +78,12 @@ follow the history notice.
 8. Everything from outside is bounded: connections, header and body in time and size, the
    recorder's queue, page sizes, the labels of metrics. Full is 503 with a jittered `Retry-After`.
 9. Several processes use one store; what one appends, the others act on within 10 ms. "It
-   already stands" is answered from inside a transaction, which sees what was there when it began.
+   already stands" is answered from inside a transaction, or from memory after a look, begun after
+   the click arrived, that nobody else wrote.
 10. It fails closed: a store that is missing, foreign, newer, or of another secret or canonical
-    form is not opened, since a wrong one makes everybody look subscribed.
+    form is not opened, since a wrong one makes everybody look subscribed. One that is damaged,
+    locked or full is served from as far as it goes, with opt-outs spooled and the API closed
+    while its keys cannot be read.
 11. Erasing is real: reads are made in slices, so that none but a backup's holds a snapshot for
     long; `forget` truncates the log, then searches the files, and says which still hold the address.
 12. A failure that a person causes names the file, key or option, and what to do.
@@ -90,6 +104,10 @@ follow the history notice.
 * **A bound API key's feed holds the events within its scopes alone.** An opt-out from a wider scope
   is not in it, since that would name recipients of other senders: checking before sending is what
   keeps such mail back, and there scope and reason are shown.
+* **Counts of repeats follow later.** A repeat is answered without a transaction, and counted in the
+  store within moments; a crash may lose some counts, never an event.
+* **One opt-out that cannot be recorded is set aside** at the end of the spool (damage to that
+  recipient's pages, a key that is gone) so that the others can be; it is tried again each minute.
 * **Readers stand at the history's time**, the clock or the last event's `at` when the clock is
   behind, so that a clock that was set back shows what is recorded as it will be recorded.
 * **A link may bring any text as recipient**, and what is on record under it can be asked for,
