@@ -77,14 +77,26 @@ impl Recipient {
     /// For a page that somebody else may open: `a***@e***.org`, the first character of the local
     /// part and of the domain and the domain's last label.
     pub fn masked(&self) -> String {
-        let first = |text: &str| text.chars().next().map(String::from).unwrap_or_default();
+        let first = |text: &'_ str| text.chars().next().map_or(0, char::len_utf8);
+        let mut masked = String::with_capacity(32);
+        let mut add = |text: &str, rest: &str| {
+            masked.push_str(&text[..first(text)]);
+            masked.push_str(rest);
+        };
         match self.written.rsplit_once('@') {
-            Some((local, domain)) => match domain.rsplit_once('.') {
-                Some((host, last)) => format!("{}***@{}***.{last}", first(local), first(host)),
-                None => format!("{}***@{}***", first(local), first(domain)),
-            },
-            None => format!("{}***", first(&self.written)),
+            Some((local, domain)) => {
+                add(local, "***@");
+                match domain.rsplit_once('.') {
+                    Some((host, last)) => {
+                        add(host, "***.");
+                        masked.push_str(last);
+                    }
+                    None => add(domain, "***"),
+                }
+            }
+            None => add(&self.written, "***"),
         }
+        masked
     }
 }
 

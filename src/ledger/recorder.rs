@@ -124,7 +124,7 @@ enum Message {
 struct Asked {
     command: Command,
     /// The link it came by, with which it can be spooled.
-    link: Option<Box<str>>,
+    link: Option<String>,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -186,11 +186,11 @@ impl Recorder {
     /// # Errors
     ///
     /// As [`Recorder::record`], when the spool does not take it either.
-    pub async fn record_or_spool(&self, command: Command, link: &str) -> Answer {
-        self.ask(command, Some(link.into())).await
+    pub async fn record_or_spool(&self, command: Command, link: String) -> Answer {
+        self.ask(command, Some(link)).await
     }
 
-    async fn ask(&self, command: Command, link: Option<Box<str>>) -> Answer {
+    async fn ask(&self, command: Command, link: Option<String>) -> Answer {
         let (reply, answer) = oneshot::channel();
         let asked = Box::new(Asked { command, link, reply });
         self.queue.try_send(Message::Record(asked)).map_err(|_| StoreError::Overloaded)?;
@@ -288,7 +288,7 @@ where
 
     /// Records all of these and answers; whether the end was asked for, and how many acts it was.
     fn take(&mut self, messages: Vec<Message>) -> (bool, usize) {
-        let (mut all, mut finish) = (Vec::new(), false);
+        let (mut all, mut finish) = (Vec::with_capacity(messages.len()), false);
         for message in messages {
             match message {
                 Message::Record(asked) => all.push(*asked),
@@ -310,8 +310,12 @@ where
             self.spool(all, error);
             return;
         }
-        let (commands, others): (Vec<_>, Vec<_>) =
-            all.into_iter().map(|asked| (asked.command, (asked.link, asked.reply))).unzip();
+        let mut commands = Vec::with_capacity(all.len());
+        let mut others = Vec::with_capacity(all.len());
+        for Asked { command, link, reply } in all {
+            commands.push(command);
+            others.push((link, reply));
+        }
         match self.transact(&commands, None) {
             Ok(outcomes) => {
                 for ((_, reply), outcome) in others.into_iter().zip(outcomes) {
@@ -601,7 +605,8 @@ where
 /// All that waits, after those that are being asked had a moment to ask: where they share a core
 /// with this thread, it would else begin a transaction for the first of many.
 fn gather(first: Message, queue: &mpsc::Receiver<Message>) -> Vec<Message> {
-    let mut messages = vec![first];
+    let mut messages = Vec::with_capacity(BATCH);
+    messages.push(first);
     loop {
         let before = messages.len();
         std::thread::yield_now();

@@ -16,7 +16,7 @@ pub(super) fn opt_out(opened: &Opened, source: Source) -> Command {
 
 /// What goes into the spool: the source's name, and the token, which stays sealed.
 pub(super) fn to_spool(source: Source, token: &str) -> String {
-    format!("{source} {token}")
+    [source.name(), " ", token].concat()
 }
 
 /// The opt-out that was spooled; `None` when its link does not open with these keys.

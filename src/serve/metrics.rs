@@ -48,6 +48,9 @@ struct LinkLabels {
 /// From half a millisecond to eight seconds.
 const SECONDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 8.0];
 
+/// The listener and route of what is asked most.
+const LINKS: [&str; 2] = ["public", "link"];
+
 type DurationFamily = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 /// The counters of a running service.
@@ -56,6 +59,8 @@ pub(super) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: DurationFamily,
+    /// Those of links that were answered 200, which are looked up for no request.
+    links: (Counter, Histogram),
     acts: Family<ActLabels, Counter>,
     links_refused: Family<LinkLabels, Counter>,
     connections: Family<ListenerLabels, Gauge>,
@@ -77,9 +82,15 @@ impl Metrics {
         let mut registry = Registry::with_prefix("optout");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running version", version);
+        let requests = Family::<RequestLabels, Counter>::default();
+        let durations: DurationFamily = Family::new_with_constructor(|| Histogram::new(SECONDS));
+        let [listener, route] = LINKS;
+        let link = requests.get_or_create(&RequestLabels { listener, route, status: 200 }).clone();
+        let link_duration = durations.get_or_create(&RouteLabels { listener, route }).clone();
         let mut metrics = Self {
-            requests: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            requests,
+            durations,
+            links: (link, link_duration),
             acts: Family::default(),
             links_refused: Family::default(),
             connections: Family::default(),
@@ -145,6 +156,10 @@ impl Metrics {
         status: u16,
         took: Duration,
     ) {
+        if [listener, route] == LINKS && status == 200 {
+            self.links.0.inc();
+            return self.links.1.observe(took.as_secs_f64());
+        }
         self.requests.get_or_create(&RequestLabels { listener, route, status }).inc();
         self.durations.get_or_create(&RouteLabels { listener, route }).observe(took.as_secs_f64());
     }

@@ -7,7 +7,7 @@
 //! day has gone by.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,8 +52,26 @@ struct State {
 #[derive(Debug, Default)]
 struct Generation {
     /// The newest event of each recipient who had one.
-    newest: HashMap<u64, u64>,
-    answers: HashMap<LinkKey, Answer>,
+    newest: HashMap<u64, u64, Hashed>,
+    answers: HashMap<LinkKey, Answer, Hashed>,
+}
+
+/// For keys that are keyed hashes already, of which any part serves as a hash.
+type Hashed = BuildHasherDefault<TakeFirst>;
+
+#[derive(Debug, Default)]
+struct TakeFirst(u64);
+
+impl Hasher for TakeFirst {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// How an opt-out was answered.

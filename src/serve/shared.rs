@@ -246,7 +246,7 @@ impl Shared {
     ) -> Result<Kept, Arc<StoreError>> {
         let (action, source) = (command.act.action(), command.source);
         let spooled = click::to_spool(source, token);
-        let recorded = self.recorder.record_or_spool(command, &spooled);
+        let recorded = self.recorder.record_or_spool(command, spooled);
         let kept = tokio::time::timeout(limit, recorded).await;
         let kept = kept.map_err(|_| Arc::new(StoreError::Overloaded))??;
         if let Kept::Recorded(outcome) = &kept {

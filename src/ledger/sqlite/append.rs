@@ -91,6 +91,14 @@ impl<'t> Batch<'t> {
         RecipientRow::current(self.transaction, id, heads[0])
     }
 
+    pub(super) fn apply_all(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, WorkError> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            outcomes.push(self.apply(command)?);
+        }
+        Ok(outcomes)
+    }
+
     pub(super) fn apply(&mut self, command: &Command) -> Result<Outcome, WorkError> {
         let salt = self.secret.salt(&command.recipient);
         let id = salt.identify(&command.recipient);

@@ -279,7 +279,7 @@ impl Store for SqliteStore {
     }
 
     fn record(&self, commands: &[Command], now: Time) -> Result<Vec<Outcome>, StoreError> {
-        self.append(now, |batch| commands.iter().map(|command| batch.apply(command)).collect())
+        self.append(now, |batch| batch.apply_all(commands))
     }
 
     fn record_spooled(
@@ -290,7 +290,7 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Outcome>, StoreError> {
         self.append(now, |batch| {
             append::keep_spool_mark(batch.transaction(), replayed)?;
-            commands.iter().map(|command| batch.apply(command)).collect()
+            batch.apply_all(commands)
         })
     }
 
