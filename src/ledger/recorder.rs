@@ -5,6 +5,7 @@
 //! What the store does not take goes to the spool, if it came by a link: it is durable there, and
 //! recorded in its order when the store takes writes again, before anything newer.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -40,6 +41,12 @@ const TRY_FOR: Duration = Duration::from_millis(100);
 
 /// How often an opt-out is tried again that cannot be recorded while others can.
 const TRY_ASIDE_EVERY: Duration = Duration::from_secs(60);
+
+/// With as many repeats, they are counted though acts keep coming.
+const FEW_REPEATS: usize = 1000;
+
+/// Events whose repeats may wait to be counted; when there are more, none is.
+const MAX_REPEATS: usize = 131_072;
 
 /// What the recorder has done since it started.
 #[derive(Debug, Default)]
@@ -149,7 +156,10 @@ impl Recorder {
         let (queue, messages) = mpsc::sync_channel(QUEUE);
         let counts = Arc::new(RecorderCounts::default());
         let waiting = Arc::new(Waiting::default());
-        let writer = Writer {
+        let mut writer = Writer {
+            spool_tried: None,
+            spool_failed: false,
+            repeats: HashMap::new(),
             store,
             settings: spool,
             spool: None,
@@ -160,6 +170,8 @@ impl Recorder {
             waiting: Arc::clone(&waiting),
             around: surroundings,
         };
+        // Before anybody asks: checks have to see what waits.
+        writer.open_spool();
         let thread = std::thread::Builder::new()
             .name("recorder".into())
             .spawn(move || writer.run(messages))?;
@@ -241,8 +253,13 @@ struct Writer<C, L, R> {
     aside: usize,
     /// Whether the store was asked how far the spool was replayed before.
     mark_is_known: bool,
-    /// When the store or the spool was last tried.
+    /// When the store was last tried, and the spool.
     tried: Option<Instant>,
+    spool_tried: Option<Instant>,
+    /// Whether the spool took nothing when it was last asked to.
+    spool_failed: bool,
+    /// Repeats to be counted, by the event that they repeat.
+    repeats: HashMap<u64, u32>,
     counts: Arc<RecorderCounts>,
     waiting: Arc<Waiting>,
     around: Surroundings<C, L, R>,
@@ -277,13 +294,19 @@ where
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.mend();
-                    rest.after_fold(self.fold());
+                    self.count_repeats();
+                    rest.after_fold(self.takes_writes() && self.fold());
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         // What was queued before the end was asked for came before it.
         while self.take(queue.try_iter().take(BATCH).collect()).1 > 0 {}
+        self.count_repeats();
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.blocking() == 0 && !self.is_failing()
     }
 
     /// Records all of these and answers; whether the end was asked for, and how many acts it was.
@@ -292,13 +315,21 @@ where
         for message in messages {
             match message {
                 Message::Record(asked) => all.push(*asked),
-                Message::Count(repeats) => self.count(&repeats),
+                Message::Count(repeats) => {
+                    for (event, count) in repeats {
+                        let own = self.repeats.entry(event).or_default();
+                        *own = own.saturating_add(count);
+                    }
+                }
                 Message::Finish => finish = true,
             }
         }
         let acts = all.len();
         if acts > 0 {
             self.record(all);
+        }
+        if self.repeats.len() > FEW_REPEATS {
+            self.count_repeats();
         }
         (finish, acts)
     }
@@ -349,6 +380,15 @@ where
         let received = (self.around.clock)();
         let (with_link, mut refused): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|asked| asked.link.is_some());
+        // What waits already need not be written again, however often it is clicked.
+        let mut new = Vec::with_capacity(with_link.len());
+        for asked in with_link {
+            match self.waiting.since(&asked.command) {
+                Some(since) => drop(asked.reply.send(Ok(Kept::Spooled(since)))),
+                None => new.push(asked),
+            }
+        }
+        let with_link = new;
         let links: Vec<_> = with_link.iter().filter_map(|asked| asked.link.as_deref()).collect();
         let taken = self.append_to_spool(received, &links);
         tracing::error!(%error, spooled = taken, refused = with_link.len() - taken + refused.len(),
@@ -372,7 +412,9 @@ where
     fn append_to_spool(&mut self, received: Time, links: &[&str]) -> usize {
         let Some(spool) = self.spool.as_mut().filter(|_| !links.is_empty()) else { return 0 };
         let entries: Vec<_> = links.iter().map(|link| (received, link.as_bytes())).collect();
-        let taken = spool.append(&entries).unwrap_or_else(|error| {
+        let appended = spool.append(&entries);
+        self.spool_failed = appended.is_err();
+        let taken = appended.unwrap_or_else(|error| {
             tracing::error!(path = %spool.path().display(), %error, "the spool cannot be written");
             0
         });
@@ -382,13 +424,13 @@ where
 
     /// What can be done while no act comes: opening what is not open, replaying what waits.
     fn mend(&mut self) {
-        if self.spool.is_none() && self.is_due(TRY_EVERY) {
+        if self.spool.is_none() && is_due(self.spool_tried, TRY_EVERY) {
             self.open_spool();
         }
         let every =
             if self.blocking() > 0 || self.is_failing() { TRY_EVERY } else { TRY_ASIDE_EVERY };
         let waits = self.spool.as_ref().is_some_and(|spool| spool.waiting().len() > 0);
-        if (waits || self.is_failing() || self.store.get().is_err()) && self.is_due(every) {
+        if (waits || self.is_failing() || self.store.get().is_err()) && is_due(self.tried, every) {
             self.aside = 0;
             if let Err(error) = self.try_store() {
                 tracing::debug!(%error, "the store still takes nothing");
@@ -400,10 +442,6 @@ where
         self.counts.failed_at().is_some()
     }
 
-    fn is_due(&self, every: Duration) -> bool {
-        self.tried.is_none_or(|tried| tried.elapsed() >= every)
-    }
-
     /// How many entries have to be replayed before anything newer is recorded.
     fn blocking(&self) -> usize {
         self.spool.as_ref().map_or(0, |spool| spool.waiting().len() - self.aside)
@@ -413,7 +451,7 @@ where
         if self.blocking() == 0 && self.store.get().is_ok() {
             return Ok(());
         }
-        match self.is_due(TRY_EVERY) {
+        match is_due(self.tried, TRY_EVERY) {
             true => self.try_store(),
             false => Err(StoreError::Unavailable),
         }
@@ -430,7 +468,7 @@ where
 
     fn open_spool(&mut self) {
         let Some(settings) = &self.settings else { return };
-        self.tried = Some(Instant::now());
+        self.spool_tried = Some(Instant::now());
         match Spool::open(&settings.path, settings.size) {
             Ok(spool) => {
                 for entry in spool.waiting() {
@@ -444,8 +482,6 @@ where
                     tracing::warn!(waiting, unreadable, "opt-outs were left in the spool");
                 }
                 self.spool = Some(spool);
-                // So that what waits is tried at once.
-                self.tried = None;
             }
             // The process before this one has it until it ends.
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -519,14 +555,20 @@ where
         let Some(entry) = spool.waiting().next().cloned() else { return Ok(()) };
         tracing::error!(%error, "an opt-out in the spool cannot be recorded; it stays there");
         let path = spool.path().to_owned();
-        match spool.append(&[(entry.received, &entry.content)]) {
-            Ok(1) => {}
-            Ok(_) => return Err(StoreError::Full(path)),
+        match spool.move_first_to_end() {
+            Ok(true) => {}
+            Ok(false) => return Err(StoreError::Full(path)),
             Err(error) => return Err(StoreError::Io { path, detail: error.to_string() }),
         }
         let mark = spool.mark(1);
+        if let Err(error) = self.transact(&[], mark) {
+            // The store takes nothing at all: then it stays where it was.
+            if let Some(Err(error)) = self.spool.as_mut().map(Spool::take_back) {
+                tracing::warn!(%error, "a copy in the spool could not be overwritten");
+            }
+            return Err(error);
+        }
         self.aside += 1;
-        self.transact(&[], mark)?;
         if let Some(command) = self.command_of(&entry) {
             self.waiting.add(&command, entry.received);
         }
@@ -549,15 +591,26 @@ where
     fn note_spool(&self) {
         let waiting = self.spool.as_ref().map_or(0, |spool| spool.waiting().len());
         self.counts.waiting.store(waiting as u64, Ordering::Relaxed);
-        let usable = self.spool.as_ref().filter(|spool| spool.check_place().is_ok());
+        let is_usable = |spool: &&Spool| !self.spool_failed && spool.check_place().is_ok();
+        let usable = self.spool.as_ref().filter(is_usable);
         let room = usable.map_or(0, Spool::room);
         self.counts.spool_room.store(room, Ordering::Relaxed);
     }
 
-    fn count(&self, repeats: &[(u64, u32)]) {
-        let counted = self.store.get().and_then(|store| store.count_repeats(repeats));
-        if let Err(error) = counted {
-            tracing::warn!(%error, repeats = repeats.len(), "repeats could not be counted");
+    /// Counts what is to be counted, if the store takes it; else it waits, within bounds.
+    fn count_repeats(&mut self) {
+        if self.repeats.is_empty() || !self.takes_writes() {
+            return;
+        }
+        let repeats: Vec<_> = self.repeats.iter().map(|(&event, &count)| (event, count)).collect();
+        match self.store.get().and_then(|store| store.count_repeats(&repeats)) {
+            Ok(()) => self.repeats.clear(),
+            Err(error) => {
+                tracing::warn!(%error, repeats = repeats.len(), "repeats cannot be counted yet");
+            }
+        }
+        if self.repeats.len() > MAX_REPEATS {
+            self.repeats.clear();
         }
     }
 
@@ -615,6 +668,10 @@ fn gather(first: Message, queue: &mpsc::Receiver<Message>) -> Vec<Message> {
             return messages;
         }
     }
+}
+
+fn is_due(tried: Option<Instant>, every: Duration) -> bool {
+    tried.is_none_or(|tried| tried.elapsed() >= every)
 }
 
 impl Rest {

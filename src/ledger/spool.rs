@@ -101,6 +101,10 @@ impl Spool {
             unreadable: 0,
         };
         spool.allocate(size)?;
+        // So that a file that is new is still there after a loss of power.
+        if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(directory)?.sync_all()?;
+        }
         spool.scan()?;
         if spool.waiting.is_empty() {
             spool.begin_anew()?;
@@ -140,8 +144,6 @@ impl Spool {
             slot += match self.entry_at(&bytes, slot) {
                 Some(entry) => {
                     let taken = entry.slots.1;
-                    self.next_number = self.next_number.max(entry.number + 1);
-                    self.free = slot + taken;
                     self.waiting.push_back(entry);
                     taken
                 }
@@ -152,6 +154,11 @@ impl Spool {
                     1
                 }
             };
+        }
+        // Not in the order of their slots, when the end of the file was reached before.
+        self.waiting.make_contiguous().sort_by_key(|entry| entry.number);
+        if let Some(last) = self.waiting.back() {
+            (self.next_number, self.free) = (last.number + 1, last.slots.0 + last.slots.1);
         }
         Ok(())
     }
@@ -179,38 +186,93 @@ impl Spool {
     }
 
     /// Writes as many of these as there is room for, in their order, each with when it was
-    /// received; says how many. They are durable on return.
+    /// received; says how many. They are durable on return. Room for one more is kept back, for
+    /// [`Spool::move_first_to_end`].
     ///
     /// # Errors
     ///
     /// When the file was moved or removed, or the operating system says so: then none of them may
     /// be acknowledged.
     pub fn append(&mut self, entries: &[(Time, &[u8])]) -> io::Result<usize> {
+        self.append_leaving(2 * slots_for(Self::MAX_CONTENT), entries)
+    }
+
+    fn append_leaving(&mut self, left: u64, entries: &[(Time, &[u8])]) -> io::Result<usize> {
         self.check_place()?;
-        let mut bytes = Vec::new();
-        let mut added = Vec::new();
-        let mut slot = self.free;
+        let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+        let (mut added, mut free) = (Vec::new(), self.free);
         for (&(received, content), number) in entries.iter().zip(self.next_number..) {
             let taken = slots_for(content.len());
-            if content.len() > Self::MAX_CONTENT || slot + taken > self.slots {
+            let Some(slot) = self.place_for(free, taken) else { break };
+            if content.len() > Self::MAX_CONTENT || self.room_after(slot + taken) < left {
                 break;
             }
-            bytes.extend(encode_head(&self.name, number, received, content));
+            let mut bytes = encode_head(&self.name, number, received, content).to_vec();
             bytes.extend(content);
-            slot += taken;
-            bytes.resize((byte_of(slot) - byte_of(self.free)) as usize, 0);
-            let slots = (slot - taken, taken);
-            added.push(Spooled { received, content: content.into(), number, slots });
+            bytes.resize(byte_of(taken) as usize, 0);
+            match runs.last_mut() {
+                Some((_, run)) if slot == free => run.extend(bytes),
+                _ => runs.push((slot, bytes)),
+            }
+            free = slot + taken;
+            added.push(Spooled { received, content: content.into(), number, slots: (slot, taken) });
         }
         if added.is_empty() {
             return Ok(0);
         }
-        self.file.write_all_at(&bytes, byte_of(self.free))?;
+        for (slot, run) in runs {
+            self.file.write_all_at(&run, byte_of(slot))?;
+        }
         self.file.sync_data()?;
         let count = added.len();
-        (self.free, self.next_number) = (slot, self.next_number + count as u64);
+        (self.free, self.next_number) = (free, self.next_number + count as u64);
         self.waiting.extend(added);
         Ok(count)
+    }
+
+    /// Where an entry of so many slots goes when the next free one is `free`: after the others, or
+    /// from the start again, before the oldest.
+    fn place_for(&self, free: u64, taken: u64) -> Option<u64> {
+        let oldest = self.waiting.front().map_or(self.slots, |entry| entry.slots.0);
+        let fits = |from: u64, to: u64| (from + taken <= to).then_some(from);
+        match free > oldest || self.waiting.is_empty() {
+            true => fits(free, self.slots).or_else(|| {
+                let before = if self.waiting.is_empty() { 1 } else { oldest };
+                fits(1, before)
+            }),
+            false => fits(free, oldest),
+        }
+    }
+
+    /// Slots that are free when `free` is the next one.
+    fn room_after(&self, free: u64) -> u64 {
+        match self.waiting.front().map(|entry| entry.slots.0) {
+            Some(oldest) if free <= oldest => oldest - free,
+            Some(oldest) => self.slots - free + oldest - 1,
+            None => self.slots - free,
+        }
+    }
+
+    /// Gives the oldest entry a new number and place after all others; the old one is still
+    /// there, to be released.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spool::append`].
+    pub fn move_first_to_end(&mut self) -> io::Result<bool> {
+        let Some(first) = self.waiting.front().cloned() else { return Ok(false) };
+        Ok(self.append_leaving(0, &[(first.received, &first.content)])? == 1)
+    }
+
+    /// Takes back what [`Spool::move_first_to_end`] did.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not overwrite the copy.
+    pub fn take_back(&mut self) -> io::Result<()> {
+        let Some(copy) = self.waiting.pop_back() else { return Ok(()) };
+        self.free = copy.slots.0;
+        self.overwrite(&[copy])
     }
 
     /// Sees whether the file is still the one of its name: nobody would find what is written to
@@ -251,15 +313,24 @@ impl Spool {
     /// When the operating system does not overwrite them.
     pub fn release(&mut self, count: usize) -> io::Result<()> {
         let dropped: Vec<Spooled> = self.waiting.drain(..count.min(self.waiting.len())).collect();
-        let (Some(first), Some(last)) = (dropped.first(), dropped.last()) else { return Ok(()) };
-        let (from, to) = (first.slots.0, last.slots.0 + last.slots.1);
-        let zeros = vec![0; (byte_of(to) - byte_of(from)) as usize];
-        self.file.write_all_at(&zeros, byte_of(from))?;
-        self.file.sync_data()?;
+        self.overwrite(&dropped)?;
         if self.waiting.is_empty() {
             self.free = 1;
         }
         Ok(())
+    }
+
+    fn overwrite(&mut self, entries: &[Spooled]) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        // Side by side, but where the end of the file was reached.
+        for run in entries.chunk_by(|one, next| one.slots.0 + one.slots.1 == next.slots.0) {
+            let length = run.iter().map(|entry| entry.slots.1).sum();
+            let zeros = vec![0; byte_of(length) as usize];
+            self.file.write_all_at(&zeros, byte_of(run[0].slots.0))?;
+        }
+        self.file.sync_data()
     }
 
     /// What a spool file holds, without the zeros at its end; empty when nothing waits, or when
@@ -284,9 +355,10 @@ impl Spool {
         self.unreadable
     }
 
-    /// Octets that can still be taken.
+    /// Octets that [`Spool::append`] can still take.
     pub fn room(&self) -> u64 {
-        byte_of(self.slots - self.free)
+        let left = 2 * slots_for(Self::MAX_CONTENT);
+        byte_of(self.room_after(self.free).saturating_sub(left))
     }
 
     /// Where it is.
@@ -318,6 +390,9 @@ fn encode_head(name: &[u8; 16], number: u64, received: Time, content: &[u8]) -> 
 mod tests {
     use super::*;
 
+    /// Room for 15 short entries beside what is kept back.
+    const SIZE: u64 = 64 * (1 + 15 + 66);
+
     fn at(millis: i64) -> Time {
         Time::from_millis(1_800_000_000_000 + millis).expect("in range")
     }
@@ -331,7 +406,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> Spool {
-        Spool::open(path, 1024).expect("a spool")
+        Spool::open(path, SIZE).expect("a spool")
     }
 
     fn place() -> (tempfile::TempDir, PathBuf) {
@@ -368,7 +443,7 @@ mod tests {
         let many = vec![(at(0), b"sixteen octets..".as_slice()); 100];
         assert_eq!(spool.append(&many).expect("written"), 15, "the first slot is taken");
         assert_eq!((spool.room(), add(&mut spool, "")), (0, 0));
-        assert_eq!(fs::metadata(&path).expect("there").len(), 1024);
+        assert_eq!(fs::metadata(&path).expect("there").len(), SIZE);
         spool.release(15).expect("overwritten");
         assert_eq!(spool.append(&many[..3]).expect("written"), 3, "from the start again");
         let too_long = vec![0; Spool::MAX_CONTENT + 1];
@@ -433,5 +508,55 @@ mod tests {
             Spool::open(&path, 0).map_err(|e| e.kind()).err(),
             Some(io::ErrorKind::InvalidData)
         );
+    }
+
+    /// Entries that cannot be recorded go round and round, and never use the room up.
+    #[test]
+    fn what_is_moved_to_the_end_comes_from_the_start_again() {
+        let (_dir, path) = place();
+        let mut spool = open(&path);
+        let many = vec![(at(0), b"".as_slice()); 13];
+        spool.append(&many).expect("written");
+        for content in ["x", "y"] {
+            add(&mut spool, content);
+        }
+        for round in 0..1000 {
+            assert!(spool.move_first_to_end().expect("written"), "round {round}");
+            spool.release(1).expect("overwritten");
+        }
+        assert_eq!((spool.waiting().len(), spool.room()), (15, 0));
+        let before = contents(&spool);
+        drop(spool);
+        let mut spool = open(&path);
+        assert_eq!(contents(&spool), before, "in their order");
+        spool.move_first_to_end().expect("written");
+        spool.take_back().expect("overwritten");
+        assert_eq!(contents(&spool), before);
+        drop(spool);
+        assert_eq!(contents(&open(&path)), before);
+    }
+
+    /// Overwriting failed once, and lower slots were used again: the mark still tells them apart.
+    #[test]
+    fn what_was_not_overwritten_does_not_come_back() {
+        let (_dir, path) = place();
+        let mut spool = open(&path);
+        for content in ["a", "b", "c"] {
+            add(&mut spool, content);
+        }
+        let stale = fs::read(&path).expect("read");
+        let mark = spool.mark(3).expect("three wait");
+        spool.release(3).expect("overwritten");
+        spool.free = 1;
+        add(&mut spool, "d");
+        drop(spool);
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[2 * SLOT..4 * SLOT].copy_from_slice(&stale[2 * SLOT..4 * SLOT]);
+        fs::write(&path, bytes).expect("written");
+        let mut spool = open(&path);
+        assert_eq!(contents(&spool), ["b", "c", "d"]);
+        let replayed = spool.replayed(mark);
+        spool.release(replayed).expect("overwritten");
+        assert_eq!(contents(&spool), ["d"]);
     }
 }

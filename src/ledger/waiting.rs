@@ -48,6 +48,14 @@ impl Waiting {
         }
     }
 
+    /// Since when an opt-out that equals the command waits.
+    pub(super) fn since(&self, command: &Command) -> Option<Time> {
+        let by_recipient = self.by_recipient.read().unwrap_or_else(PoisonError::into_inner);
+        let own = by_recipient.get(command.recipient.canonical())?;
+        let same = |(scope, _): &&(Scope, Time)| Some(scope) == command.act.scope().as_ref();
+        own.iter().find(same).map(|(_, since)| *since)
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         !self.some.load(Ordering::Acquire)

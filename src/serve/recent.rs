@@ -120,9 +120,7 @@ impl Recent {
                 state.young.newest.insert(recipient, event);
             }
         }
-        if state.young.newest.len() >= GENERATION {
-            state.old = std::mem::take(&mut state.young);
-        }
+        state.turn_over();
     }
 
     /// Remembers how the opt-out by this link was answered.
@@ -134,7 +132,9 @@ impl Recent {
         text: Bytes,
     ) {
         let recipient = self.recipient(recipient);
-        self.state().young.answers.insert(key, Answer { recipient, event, at, text });
+        let mut state = self.state();
+        state.young.answers.insert(key, Answer { recipient, event, at, text });
+        state.turn_over();
     }
 
     /// The answer to a click that repeats one from before. `look` has to have begun after the
@@ -174,6 +174,14 @@ impl Recent {
         let mut state = self.state();
         let events: Vec<u64> = state.counts.keys().take(limit).copied().collect();
         events.iter().filter_map(|event| state.counts.remove_entry(event)).collect()
+    }
+}
+
+impl State {
+    fn turn_over(&mut self) {
+        if self.young.newest.len().max(self.young.answers.len()) >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
     }
 }
 

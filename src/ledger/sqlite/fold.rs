@@ -44,8 +44,9 @@ pub(super) struct Folder {
 struct Round {
     ids: Vec<RecipientId>,
     next: usize,
-    /// Everything up to this event is folded in when the round ends.
+    /// Everything up to this event is folded in when the round ends, unless something is damaged.
     upto: u64,
+    damaged: usize,
 }
 
 /// What a transaction folds; it counts once that is committed.
@@ -55,6 +56,8 @@ pub(super) struct Folded {
     pub rows: Vec<(RecipientId, u64)>,
     /// How far the round is then.
     next: usize,
+    /// Recipients whose rows or events cannot be read, and who stay unfolded.
+    pub damaged: usize,
 }
 
 /// The rows of the recipients that a transaction appended about, with everything folded in.
@@ -103,6 +106,7 @@ impl Folder {
     pub(super) fn committed(&mut self, folded: &Folded) {
         if let Some(round) = &mut self.round {
             round.next = folded.next;
+            round.damaged += folded.damaged;
             if round.next == round.ids.len() {
                 (self.round, self.is_late) = (None, false);
             }
@@ -111,7 +115,7 @@ impl Folder {
 
     fn nothing(&self) -> Folded {
         let next = self.round.as_ref().map_or(0, |round| round.next);
-        Folded { rows: Vec::new(), next }
+        Folded { rows: Vec::new(), next, damaged: 0 }
     }
 
     fn slice(
@@ -123,15 +127,15 @@ impl Folder {
     ) -> Result<Folded, WorkError> {
         let round = self.round.get_or_insert_with(|| {
             let (ids, upto) = index.tail();
-            Round { ids, next: 0, upto }
+            Round { ids, next: 0, upto, damaged: 0 }
         });
         let end = round.ids.len().min(round.next + count);
         let ids = &round.ids[round.next..end];
-        let rows = fold(transaction, index, appended, ids)?;
-        if end == round.ids.len() {
+        let (rows, damaged) = fold(transaction, index, appended, ids)?;
+        if end == round.ids.len() && round.damaged + damaged == 0 {
             set_folded(transaction, round.upto)?;
         }
-        Ok(Folded { rows, next: end })
+        Ok(Folded { rows, next: end, damaged })
     }
 }
 
@@ -144,37 +148,49 @@ fn fold_all(
 ) -> Result<Folded, WorkError> {
     let (waiting, _) = index.tail();
     let others: Vec<_> = waiting.into_iter().filter(|id| !appended.contains_key(id)).collect();
-    let mut rows = fold(transaction, index, appended, &others)?;
+    let (mut rows, damaged) = fold(transaction, index, appended, &others)?;
     for (&id, row) in appended {
         row.put(transaction, id)?;
         rows.extend(row.last.map(|last| (id, last)));
     }
-    set_folded(transaction, last)?;
-    Ok(Folded { rows, next: 0 })
+    if damaged == 0 {
+        set_folded(transaction, last)?;
+    }
+    Ok(Folded { rows, next: 0, damaged })
 }
 
+/// Who was folded in and up to which event, and how many cannot be: damage to one recipient must
+/// not keep the others from it.
 fn fold(
     transaction: &Transaction<'_>,
     index: &Index,
     appended: &Rows,
     ids: &[RecipientId],
-) -> Result<Vec<(RecipientId, u64)>, WorkError> {
+) -> Result<(Vec<(RecipientId, u64)>, usize), WorkError> {
     let (_, heads) = index.heads(ids);
-    let mut folded = Vec::with_capacity(ids.len());
+    let (mut folded, mut damaged) = (Vec::with_capacity(ids.len()), 0);
     for (&id, head) in ids.iter().zip(heads) {
         if let Some(row) = appended.get(&id) {
             row.put(transaction, id)?;
             folded.extend(row.last.map(|last| (id, last)));
         } else if let Some(head) = head {
-            let mut row = RecipientRow::stored(transaction, id)?;
-            // Another process may have folded it in.
-            if row.follow_chain(transaction, id, head)? {
-                row.put(transaction, id)?;
+            match fold_one(transaction, id, head) {
+                Ok(()) => folded.push((id, head)),
+                Err(WorkError::Damaged(_)) => damaged += 1,
+                Err(error) => return Err(error),
             }
-            folded.push((id, head));
         }
     }
-    Ok(folded)
+    Ok((folded, damaged))
+}
+
+fn fold_one(transaction: &Transaction<'_>, id: RecipientId, head: u64) -> Result<(), WorkError> {
+    let mut row = RecipientRow::stored(transaction, id)?;
+    // Another process may have folded it in.
+    match row.follow_chain(transaction, id, head)? {
+        true => row.put(transaction, id),
+        false => Ok(()),
+    }
 }
 
 /// Up to which event everything is folded in, as the store says.

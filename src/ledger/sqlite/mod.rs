@@ -49,6 +49,10 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Reading connections that are kept open; more are made when needed, and closed again.
 const READERS_KEPT: usize = 4;
 
+/// How long what can be done later waits for another process's transaction, since acts may wait
+/// behind it.
+const BACKGROUND_PATIENCE: Duration = Duration::from_millis(50);
+
 /// Recipients that are read into memory at a time.
 const WARM_SLICE: usize = 10_000;
 
@@ -303,7 +307,14 @@ impl Store for SqliteStore {
     }
 
     fn count_repeats(&self, repeats: &[(u64, u32)]) -> Result<(), StoreError> {
-        self.write(|transaction| append::count_repeats(transaction, repeats))
+        self.refuse_if_replaced()?;
+        let mut writer = lock(&self.writer);
+        with_patience(&mut writer.connection, BACKGROUND_PATIENCE, |connection| {
+            let transaction = begin(connection)?;
+            append::count_repeats(&transaction, repeats)?;
+            Ok(transaction.commit()?)
+        })
+        .map_err(|e| self.explain(e))
     }
 
     fn fold(&self) -> Result<bool, StoreError> {
@@ -313,16 +324,17 @@ impl Store for SqliteStore {
         self.refuse_if_replaced()?;
         let mut writer = lock(&self.writer);
         let Writer { connection, folder } = &mut *writer;
-        let mut run = || {
+        with_patience(connection, BACKGROUND_PATIENCE, |connection| {
             let transaction = begin(connection)?;
             read::catch_up(&transaction, &self.index)?;
             let folded = folder.fold_slice(&transaction, &self.index)?;
             transaction.commit()?;
             self.index.drop_folded(&folded.rows);
             folder.committed(&folded);
-            Ok(self.index.tail_len() > 0)
-        };
-        run().map_err(|e| self.explain(e))
+            // What is damaged is tried again some other time.
+            Ok(self.index.tail_len() > folded.damaged)
+        })
+        .map_err(|e| self.explain(e))
     }
 
     fn warm(&self, stop: &dyn Fn() -> bool) -> Result<(), StoreError> {
@@ -431,15 +443,12 @@ impl Store for SqliteStore {
     fn probe(&self, patience: Duration) -> Result<(), StoreError> {
         self.refuse_if_replaced()?;
         let mut writer = lock(&self.writer);
-        let mut run = || {
-            writer.connection.busy_timeout(patience)?;
-            let transaction = begin(&mut writer.connection)?;
+        with_patience(&mut writer.connection, patience, |connection| {
+            let transaction = begin(connection)?;
             transaction.execute("UPDATE meta SET value = value WHERE name = 'name'", [])?;
-            transaction.commit()
-        };
-        let probed = run();
-        let restored = writer.connection.busy_timeout(LOCK_WAIT);
-        probed.and(restored).map_err(|e| self.explain(e.into()))
+            Ok(transaction.commit()?)
+        })
+        .map_err(|e| self.explain(e))
     }
 
     fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verification, StoreError> {
@@ -491,6 +500,18 @@ impl Store for SqliteStore {
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// Runs `work`, whose statements wait no longer than this for others' locks.
+fn with_patience<T>(
+    connection: &mut Connection,
+    patience: Duration,
+    work: impl FnOnce(&mut Connection) -> Result<T, WorkError>,
+) -> Result<T, WorkError> {
+    connection.busy_timeout(patience)?;
+    let done = work(connection);
+    connection.busy_timeout(LOCK_WAIT)?;
+    done
 }
 
 fn next_generation(transaction: &Transaction<'_>) -> Result<(), WorkError> {
