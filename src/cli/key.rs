@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::output::or_dash;
 use super::{Context, Failure, Status, output};
-use crate::ledger::{KeyFile, SqliteStore, Store, StoredKey, Time, as_text};
+use crate::ledger::{KeyFile, SqliteStore, Store, StoredKey, Time, Unclaimed, as_text};
 use crate::link::{KeyId, Scope, SigningKey};
 
 /// The links of a key by which a POST came within this time are still in mailboxes that matter.
@@ -153,6 +153,7 @@ fn uses(store: &SqliteStore) -> Result<HashMap<KeyId, Time>, Failure> {
 fn list(context: &mut Context) -> Result<Status, Failure> {
     let uses = uses(&context.store()?)?;
     let keys = context.key_file()?;
+    note_unclaimed(context, &keys)?;
     let views: Vec<_> = keys.keys().iter().map(|stored| view(stored, &uses)).collect();
     if context.output.is_json() {
         views.iter().try_for_each(|view| context.output.object(view))?;
@@ -166,6 +167,21 @@ fn list(context: &mut Context) -> Result<Status, Failure> {
     let rows: Vec<_> = views.iter().map(row).collect();
     context.output.table(&["key", "lists", "created", "last post", "state"], &rows)?;
     Ok(Status::Done)
+}
+
+/// Names the missing keys that most clicks wait for; of others that anybody can invent there may
+/// be thousands.
+fn note_unclaimed(context: &Context, keys: &KeyFile) -> Result<(), Failure> {
+    let mut clicks = Unclaimed::read(&context.dir())?;
+    clicks.retain(|click| keys.find(click.key).is_err());
+    for (key, count) in clicks.most(3) {
+        let wait = if count == 1 { "click waits" } else { "clicks wait" };
+        output::note(&format!(
+            "{count} {wait} for the key {key}, which is not here: if it is a sender's, `optout key \
+             add` applies them"
+        ));
+    }
+    Ok(())
 }
 
 impl Show {

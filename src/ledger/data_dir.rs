@@ -6,6 +6,7 @@
 //! | `store.secret` | the secret that identifiers are computed with |
 //! | `signing-keys.toml` | the keys that links are signed with |
 //! | `spool` | sealed links of opt-outs that wait for the database |
+//! | `unclaimed` | sealed links of clicks by keys that are not there |
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -57,6 +58,11 @@ impl DataDir {
     /// Where opt-outs wait while the database takes none.
     pub fn spool(&self) -> PathBuf {
         self.0.join("spool")
+    }
+
+    /// Where clicks wait for keys that are not there.
+    pub fn unclaimed(&self) -> PathBuf {
+        self.0.join("unclaimed")
     }
 
     /// Whether there is a database.

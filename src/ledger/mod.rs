@@ -22,6 +22,7 @@ mod staging;
 mod standing;
 mod store;
 mod time;
+mod unclaimed;
 mod view;
 mod waiting;
 
@@ -42,6 +43,7 @@ pub use store::{
     StoreError, Verification,
 };
 pub use time::{Time, TimeError};
+pub use unclaimed::{Unclaimed, UnclaimedClick, UnclaimedClicks};
 pub use view::{EventView, SuppressionView};
 pub use waiting::Waiting;
 

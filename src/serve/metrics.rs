@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::unclaimed::UnclaimedCounts;
 use crate::ledger::{Action, Look, RecorderCounts, Source};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +76,10 @@ pub(super) struct Metrics {
     replayed: Counter,
     waiting: Gauge,
     spool_room: Gauge,
+    unclaimed_kept: Counter,
+    unclaimed_applied: Counter,
+    unclaimed_lost: Counter,
+    unclaimed_waiting: Gauge,
 }
 
 impl Metrics {
@@ -105,6 +110,10 @@ impl Metrics {
             replayed: Counter::default(),
             waiting: Gauge::default(),
             spool_room: Gauge::default(),
+            unclaimed_kept: Counter::default(),
+            unclaimed_applied: Counter::default(),
+            unclaimed_lost: Counter::default(),
+            unclaimed_waiting: Gauge::default(),
             registry,
         };
         metrics.register();
@@ -147,6 +156,20 @@ impl Metrics {
             Unit::Bytes,
             self.spool_room.clone(),
         );
+        self.register_unclaimed();
+    }
+
+    fn register_unclaimed(&mut self) {
+        let r = &mut self.registry;
+        for (name, help, counter) in [
+            ("unclaimed_kept", "Clicks kept for keys that are not there", &self.unclaimed_kept),
+            ("unclaimed_applied", "Kept clicks recorded", &self.unclaimed_applied),
+            ("unclaimed_lost", "Clicks not kept, since too many came", &self.unclaimed_lost),
+        ] {
+            r.register(name, help, counter.clone());
+        }
+        let waiting = self.unclaimed_waiting.clone();
+        r.register("unclaimed_waiting", "Clicks that wait for a key", waiting);
     }
 
     pub(super) fn request(
@@ -189,7 +212,12 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus text.
-    pub(super) fn text(&self, counts: &RecorderCounts, look: &Look) -> String {
+    pub(super) fn text(
+        &self,
+        counts: &RecorderCounts,
+        unclaimed: &UnclaimedCounts,
+        look: &Look,
+    ) -> String {
         let raise = |counter: &Counter, to: u64| {
             counter.inc_by(to.saturating_sub(counter.get()));
         };
@@ -200,6 +228,9 @@ impl Metrics {
             (&self.damaged, &counts.damaged),
             (&self.spooled, &counts.spooled),
             (&self.replayed, &counts.replayed),
+            (&self.unclaimed_kept, &unclaimed.kept),
+            (&self.unclaimed_applied, &unclaimed.applied),
+            (&self.unclaimed_lost, &unclaimed.lost),
         ] {
             raise(counter, count.load(Ordering::Relaxed));
         }
@@ -208,6 +239,7 @@ impl Metrics {
         self.unfolded.set(gauge(look.unfolded));
         self.waiting.set(gauge(counts.waiting.load(Ordering::Relaxed)));
         self.spool_room.set(gauge(counts.spool_room.load(Ordering::Relaxed)));
+        self.unclaimed_waiting.set(gauge(unclaimed.waiting.load(Ordering::Relaxed)));
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);

@@ -14,6 +14,7 @@ mod recent;
 mod reply;
 mod shared;
 mod sockets;
+mod unclaimed;
 
 use std::future::Future;
 use std::io;

@@ -19,6 +19,7 @@ use super::now;
 use super::phase::Phase;
 use super::recent::{LinkKey, Recent};
 use super::reply::within;
+use super::unclaimed::UnclaimedKeeper;
 use crate::ledger::{
     Action, ApiKey, Command, DataDir, Kept, KeyFile, KeyFileError, LateStore, Look, Outcome,
     Recipient, Recorder, Source, Spool, SpoolSettings, Store, StoreError, Surroundings, Waiting,
@@ -144,7 +145,8 @@ pub(super) struct Shared {
     /// Where the history ends, as last seen.
     pub(super) last_event: watch::Receiver<u64>,
     pub(super) phases: watch::Receiver<Phase>,
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
+    unclaimed: UnclaimedKeeper,
     recent: Arc<Recent>,
     keys: Arc<SharedKeys>,
     began: Instant,
@@ -165,7 +167,8 @@ impl Shared {
         let (sight, recent) = (Arc::new(Sight::default()), Arc::new(Recent::default()));
         let keys = Arc::new(SharedKeys::default());
         keys.reload_signing(&dir).map_err(io::Error::other)?;
-        let recorder = start_recorder(&store, &settings, &keys, &recent)?;
+        let recorder = Arc::new(start_recorder(&store, &settings, &keys, &recent)?);
+        let unclaimed = UnclaimedKeeper::start(dir.clone(), Arc::clone(&recorder))?;
         let (last, last_event) = watch::channel(0);
         let began = Instant::now();
         let watcher = Watcher {
@@ -193,6 +196,7 @@ impl Shared {
             last_event,
             phases,
             recorder,
+            unclaimed,
             recent,
             keys,
             began,
@@ -253,6 +257,11 @@ impl Shared {
             self.metrics.act(action, source, outcome.changed);
         }
         Ok(kept)
+    }
+
+    /// Clicks by keys that are not there.
+    pub(super) fn unclaimed(&self) -> &UnclaimedKeeper {
+        &self.unclaimed
     }
 
     /// What stands for a link among the [`Shared::repeat`]s; to be made before it is opened.
@@ -354,7 +363,7 @@ impl Shared {
         // Where the store cannot say at once, what was seen last is hardly older.
         let seen = Look { last_event: *self.last_event.borrow(), ..Look::default() };
         let look = self.store().ok().and_then(|store| store.glance()).unwrap_or(seen);
-        self.metrics.text(self.recorder.counts(), &look)
+        self.metrics.text(self.recorder.counts(), self.unclaimed.counts(), &look)
     }
 
     /// Whether one more refused link may be logged, and how many were not since the last.
@@ -384,9 +393,10 @@ impl Shared {
         client
     }
 
-    /// Records what still waits, and ends both threads.
+    /// Records what still waits, and ends the threads.
     pub(super) fn finish(&self) {
         self.count_repeats(usize::MAX);
+        self.unclaimed.finish();
         self.recorder.finish();
         let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
         if watcher.is_some_and(|watcher| watcher.join().is_err()) {

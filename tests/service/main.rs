@@ -15,3 +15,4 @@ mod mail;
 mod overload;
 mod readers;
 mod store;
+mod unclaimed;

@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use multer::{Constraints, Multipart, SizeLimit};
 
+use crate::ledger::Source;
 use crate::link::ONE_CLICK;
 
 /// A form with more fields than this is not ours; what comes after them is not looked at.
@@ -37,6 +38,14 @@ impl Asked {
             Err(_) => form_urlencoded::parse(&body).into_owned().take(MAX_FIELDS).collect(),
         };
         Self::of(&fields)
+    }
+
+    /// The way by which it came.
+    pub(super) fn source(self) -> Source {
+        match self {
+            Self::OneClick => Source::OneClick,
+            Self::Page => Source::Page,
+        }
     }
 
     fn of(fields: &[(String, String)]) -> Self {

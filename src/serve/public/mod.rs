@@ -17,7 +17,7 @@ use super::now;
 use super::recent::LinkKey;
 use super::reply::{BodyError, Reply, allowing, read_body, reply, retry_later, set};
 use super::shared::{Health, Shared};
-use crate::ledger::{Kept, Outcome, Reason, Recipient, Source, Standing, StoreError};
+use crate::ledger::{Kept, Outcome, Reason, Recipient, Standing, StoreError};
 use crate::link::{OpenError, Opened, Scope};
 use form::Asked;
 pub(crate) use form::is_the_pages_form;
@@ -118,35 +118,37 @@ async fn link(
     let key = shared.link_key(token);
     if request.method() != Method::POST {
         return match open(shared, token, client) {
-            Some(opened) => show(shared, opened, format).await,
-            None => page::not_found(format),
+            Ok(opened) => show(shared, opened, format).await,
+            Err(_) => page::not_found(format),
         };
     }
-    // A link that was used lately has opened before.
-    let is_recent = format == Format::Plain && shared.may_repeat(key);
-    let opened = if is_recent { None } else { open(shared, token, client) };
-    if opened.is_none() && !is_recent {
-        return page::not_found(format);
-    }
+    // Whether the link opens or not, so that nobody can tell unknown keys from wrong tags.
     let asked = match read_asked(shared, format, request).await {
         Ok(asked) => asked,
         Err(reply) => return reply,
     };
-    if is_recent
+    // A link that was used lately has opened before.
+    if format == Format::Plain
         && asked == Asked::OneClick
+        && shared.may_repeat(key)
         && let Some(text) = shared.repeat(key).await
     {
         return page::plain(text);
     }
-    match opened.or_else(|| open(shared, token, client)) {
-        Some(opened) => opt_out(shared, (token, key), opened, asked, format).await,
-        None => page::not_found(format),
+    match open(shared, token, client) {
+        Ok(opened) => opt_out(shared, (token, key), opened, asked, format).await,
+        Err(error) => {
+            if let OpenError::UnknownKey(id) = error {
+                shared.unclaimed().keep(id, asked.source(), token);
+            }
+            page::not_found(format)
+        }
     }
 }
 
-fn open(shared: &Shared, token: &str, client: IpAddr) -> Option<Opened> {
+fn open(shared: &Shared, token: &str, client: IpAddr) -> Result<Opened, OpenError> {
     let opened = shared.keyring().open(token);
-    opened.map_err(|error| log_refusal(shared, &error, client)).ok()
+    opened.inspect_err(|error| log_refusal(shared, error, client))
 }
 
 fn log_refusal(shared: &Shared, error: &OpenError, client: IpAddr) {
@@ -205,11 +207,7 @@ async fn opt_out(
     asked: Asked,
     format: Format,
 ) -> Reply {
-    let source = match asked {
-        Asked::OneClick => Source::OneClick,
-        Asked::Page => Source::Page,
-    };
-    let command = click::opt_out(&opened, source);
+    let command = click::opt_out(&opened, asked.source());
     let recipient = command.recipient.clone();
     let (list, key) = (opened.link.list(), opened.key);
     let scope = Scope::from(list.clone());
