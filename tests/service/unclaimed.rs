@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -94,7 +95,7 @@ fn the_answer_is_that_to_a_wrong_tag() {
         let mut connection = Connection::open(service.public);
         let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n");
         connection.send(head.as_bytes());
-        assert!(!connection.is_closed_within(std::time::Duration::from_millis(200)));
+        assert!(!connection.is_closed_within(Duration::from_millis(200)));
         connection.stream().set_read_timeout(Some(crate::common::HANG)).expect("an option");
         connection.send(b"ab");
         assert_eq!(connection.reply("POST").expect("an answer").status, 404);
@@ -151,7 +152,8 @@ fn check_events(place: &Place, count: usize) {
     assert_eq!(events.len(), count);
     for event in events {
         let (occurred, at) = (event["occurred"].as_str(), event["at"].as_str());
-        assert!(occurred < later.as_str() && later.as_str() <= at, "{event} and {later}");
+        assert!(occurred.is_some() && occurred < later.as_str(), "{event} and {later}");
+        assert!(later.as_str() <= at, "{event} and {later}");
         assert_eq!((&event["source"], &event["campaign"]), (&"one_click".into(), &"autumn".into()));
         assert_eq!(event["key"], senders_key().id().to_string());
     }
@@ -224,6 +226,22 @@ fn garbage_under_the_missing_id_is_dropped() {
     assert_eq!(suppressed(&place), all.iter().cloned().collect());
     let file = fs::read_to_string(place.data().join("unclaimed")).expect("text");
     assert_eq!(file.lines().count(), 3, "others still wait: {file}");
+}
+
+/// A service that starts while the one before still has the file applies what that one left.
+#[test]
+fn the_next_process_applies_what_the_one_before_left() {
+    let place = Place::with_store();
+    let before = place.serve();
+    let all = recipients("a", 5);
+    click_all(&before, &links(&all), 5);
+    before.signal("STOP");
+    add_key(&place);
+    let service = place.serve();
+    std::thread::sleep(Duration::from_millis(300));
+    before.kill();
+    eventually("they are applied", || service.metric("optout_unclaimed_applied_total") == 5);
+    all_applied(&place, &service, &all);
 }
 
 /// A store that takes nothing while the key is added, and a kill meanwhile.
