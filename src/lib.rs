@@ -104,6 +104,9 @@ follow the history notice.
 * **A bound API key's feed holds the events within its scopes alone.** An opt-out from a wider scope
   is not in it, since that would name recipients of other senders: checking before sending is what
   keeps such mail back, and there scope and reason are shown.
+* **A POST's body is read before its link is opened**, also where it does not open: an unknown key,
+  whose click is kept in the file `unclaimed` until the key is added or its place is needed, is then
+  no different from a wrong tag. A retired key is not a missing one: its clicks are not kept.
 * **Counts of repeats follow later.** A repeat is answered without a transaction, and counted in the
   store within moments; a crash may lose some counts, never an event.
 * **One opt-out that cannot be recorded is set aside** at the end of the spool (damage to that
