@@ -20,7 +20,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,9 @@ use super::time::Time;
 const SLOT: usize = 64;
 const MAGIC: &[u8; 16] = b"optout spool 1\n\0";
 const HEAD: usize = 32;
+
+/// As long as an entry's head can say that it is.
+const LONGEST_ENTRY: u64 = HEAD as u64 + u16::MAX as u64;
 
 /// How far a spool was replayed; kept by the store with what the replay recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,16 +93,7 @@ impl Spool {
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = file.open(path)?;
         file.try_lock()?;
-        let mut spool = Self {
-            file,
-            path: path.to_owned(),
-            name: [0; 16],
-            slots: 0,
-            free: 1,
-            next_number: 1,
-            waiting: VecDeque::new(),
-            unreadable: 0,
-        };
+        let mut spool = Self::of(file, path);
         spool.allocate(size)?;
         // So that a file that is new is still there after a loss of power.
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -110,6 +104,31 @@ impl Spool {
             spool.begin_anew()?;
         }
         Ok(spool)
+    }
+
+    /// What waits in the spool at `path`, which another process may own and change meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` when the file is something else; and whatever the operating system says.
+    pub fn peek(path: &Path) -> io::Result<Vec<Spooled>> {
+        let mut spool = Self::of(File::open(path)?, path);
+        spool.slots = spool.file.metadata()?.len() / SLOT as u64;
+        spool.scan()?;
+        Ok(spool.waiting.into())
+    }
+
+    fn of(file: File, path: &Path) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+            name: [0; 16],
+            slots: 0,
+            free: 1,
+            next_number: 1,
+            waiting: VecDeque::new(),
+            unreadable: 0,
+        }
     }
 
     /// Writes zeros up to the full size: a sparse file would need space when it is too late.
@@ -128,29 +147,28 @@ impl Spool {
 
     /// Reads what waits.
     fn scan(&mut self) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        self.file.seek(SeekFrom::Start(0))?;
-        (&self.file).take(self.slots * SLOT as u64).read_to_end(&mut bytes)?;
-        let first = &bytes[..HEAD];
+        let mut window = Window::at(&self.file, 0)?;
+        let (first, _) =
+            window.bytes.split_first_chunk::<HEAD>().ok_or(ErrorKind::UnexpectedEof)?;
         if first.iter().all(|&byte| byte == 0) {
             return Ok(());
         }
         let Some(name) = first.strip_prefix(MAGIC) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no spool of optout"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "this is no spool of optout"));
         };
         self.name.copy_from_slice(name);
         let mut slot = 1;
         while slot < self.slots {
-            slot += match self.entry_at(&bytes, slot) {
+            let bytes = window.from(&self.file, byte_of(slot))?;
+            slot += match self.entry_at(bytes, slot) {
                 Some(entry) => {
                     let taken = entry.slots.1;
                     self.waiting.push_back(entry);
                     taken
                 }
                 None => {
-                    let at = byte_of(slot) as usize;
-                    self.unreadable +=
-                        u64::from(bytes[at..at + SLOT].iter().any(|&byte| byte != 0));
+                    let is_used = bytes.iter().take(SLOT).any(|&byte| byte != 0);
+                    self.unreadable += u64::from(is_used);
                     1
                 }
             };
@@ -163,8 +181,9 @@ impl Spool {
         Ok(())
     }
 
+    /// The entry that begins with `bytes`, at `slot`.
     fn entry_at(&self, bytes: &[u8], slot: u64) -> Option<Spooled> {
-        let (head, rest) = bytes.get(byte_of(slot) as usize..)?.split_first_chunk::<HEAD>()?;
+        let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
         let number = u64::from_be_bytes(*head[..8].first_chunk()?);
         let received = Time::from_millis(i64::from_be_bytes(*head[8..16].first_chunk()?))?;
         let length = usize::from(u16::from_be_bytes(*head[16..18].first_chunk()?));
@@ -341,7 +360,7 @@ impl Spool {
     /// When it cannot be read.
     pub fn image(path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             read => read?,
         };
         let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
@@ -364,6 +383,37 @@ impl Spool {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// A part of the file in memory, which may be much larger than that.
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    const SIZE: usize = 256 * 1024;
+
+    fn at(file: &File, start: u64) -> io::Result<Self> {
+        let (mut bytes, mut length) = (vec![0; Self::SIZE], 0);
+        while length < bytes.len() {
+            match file.read_at(&mut bytes[length..], start + length as u64)? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        bytes.truncate(length);
+        Ok(Self { start, bytes })
+    }
+
+    /// The octets from `place` on, which increases: an entry's at least, where there are as many.
+    fn from(&mut self, file: &File, place: u64) -> io::Result<&[u8]> {
+        let is_full = self.bytes.len() == Self::SIZE;
+        if is_full && place + LONGEST_ENTRY > self.start + Self::SIZE as u64 {
+            *self = Self::at(file, place)?;
+        }
+        Ok(&self.bytes[self.bytes.len().min((place - self.start) as usize)..])
     }
 }
 
@@ -422,10 +472,7 @@ mod tests {
         let long = "x".repeat(200);
         let entries = [(at(1), b"one".as_slice()), (at(2), long.as_bytes()), (at(3), b"")];
         assert_eq!(spool.append(&entries).expect("written"), 3);
-        assert_eq!(
-            Spool::open(&path, 0).map_err(|e| e.kind()).err(),
-            Some(io::ErrorKind::WouldBlock)
-        );
+        assert_eq!(Spool::open(&path, 0).map_err(|e| e.kind()).err(), Some(ErrorKind::WouldBlock));
         drop(spool);
         let mut spool = open(&path);
         assert_eq!(contents(&spool), ["one", long.as_str(), ""]);
@@ -504,10 +551,7 @@ mod tests {
             assert_eq!(spool.unreadable(), u64::from(!is_padding));
         }
         fs::write(&path, vec![7; 1024]).expect("written");
-        assert_eq!(
-            Spool::open(&path, 0).map_err(|e| e.kind()).err(),
-            Some(io::ErrorKind::InvalidData)
-        );
+        assert_eq!(Spool::open(&path, 0).map_err(|e| e.kind()).err(), Some(ErrorKind::InvalidData));
     }
 
     /// Entries that cannot be recorded go round and round, and never use the room up.

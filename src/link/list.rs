@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// An RFC 2919 list identifier: lower-case ASCII labels of 1 to 63 letters, digits and inner
 /// hyphens, joined by dots, at most 255 octets, such as `weekly.news.example.com`. A single
@@ -14,7 +15,7 @@ use std::str::FromStr;
 /// assert!("Weekly News".parse::<ListId>().is_err());
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListId(Box<str>);
+pub struct ListId(Arc<str>);
 
 impl ListId {
     /// The longest list identifier, in octets (RFC 2919 section 2).

@@ -21,9 +21,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 
+use super::log_limit::LogLimit;
 use super::phase::{Phase, reached};
 use super::reply::retry_after_seconds;
-use super::shared::{ListenerSettings, LogLimit, Shared};
+use super::settings::ListenerSettings;
+use super::shared::Shared;
 
 /// A request's header may have this many octets in all, and this many fields.
 const MAX_HEADER: usize = 16 * 1024;
@@ -138,7 +140,8 @@ async fn connection<F>(
     let busy = AtomicBool::new(false);
     let service = service_fn(|request| {
         busy.store(true, Ordering::Relaxed);
-        let response = answer(Arc::clone(&shared), peer, request);
+        // Boxed, since it would else be moved three times, and its size held by idle connections.
+        let response = Box::pin(answer(Arc::clone(&shared), peer, request));
         let (stopping, busy) = (&stopping, &busy);
         async move {
             let mut response = response.await;

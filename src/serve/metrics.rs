@@ -41,6 +41,13 @@ struct ActLabels {
     changed: &'static str,
 }
 
+impl ActLabels {
+    fn new(action: Action, source: Source, changed: bool) -> Self {
+        let changed = if changed { "true" } else { "false" };
+        Self { action: action.name(), source: source.name(), changed }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LinkLabels {
     why: &'static str,
@@ -63,6 +70,8 @@ pub(super) struct Metrics {
     /// Those of links that were answered 200, which are looked up for no request.
     links: (Counter, Histogram),
     acts: Family<ActLabels, Counter>,
+    /// Those of providers' clicks, by whether they changed something.
+    clicks: [Counter; 2],
     links_refused: Family<LinkLabels, Counter>,
     connections: Family<ListenerLabels, Gauge>,
     connections_refused: Family<ListenerLabels, Counter>,
@@ -92,11 +101,16 @@ impl Metrics {
         let [listener, route] = LINKS;
         let link = requests.get_or_create(&RequestLabels { listener, route, status: 200 }).clone();
         let link_duration = durations.get_or_create(&RouteLabels { listener, route }).clone();
+        let acts = Family::<ActLabels, Counter>::default();
         let mut metrics = Self {
             requests,
             durations,
             links: (link, link_duration),
-            acts: Family::default(),
+            clicks: [false, true].map(|changed| {
+                let labels = ActLabels::new(Action::OptOut, Source::OneClick, changed);
+                acts.get_or_create(&labels).clone()
+            }),
+            acts,
             links_refused: Family::default(),
             connections: Family::default(),
             connections_refused: Family::default(),
@@ -188,12 +202,11 @@ impl Metrics {
     }
 
     pub(super) fn act(&self, action: Action, source: Source, changed: bool) {
-        let labels = ActLabels {
-            action: action.name(),
-            source: source.name(),
-            changed: if changed { "true" } else { "false" },
-        };
-        self.acts.get_or_create(&labels).inc();
+        if (action, source) == (Action::OptOut, Source::OneClick) {
+            self.clicks[usize::from(changed)].inc();
+            return;
+        }
+        self.acts.get_or_create(&ActLabels::new(action, source, changed)).inc();
     }
 
     pub(super) fn link_refused(&self, why: &'static str) {

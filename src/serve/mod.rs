@@ -7,14 +7,17 @@
 mod api;
 mod click;
 mod listener;
+mod log_limit;
 mod metrics;
 mod phase;
 mod public;
 mod recent;
 mod reply;
+mod settings;
 mod shared;
 mod sockets;
 mod unclaimed;
+mod watcher;
 
 use std::future::Future;
 use std::io;
@@ -25,7 +28,7 @@ use tokio::sync::watch;
 
 pub use api::headers::MintedView;
 pub(crate) use public::is_the_pages_form;
-pub use shared::{Limits, ListenerSettings, Settings};
+pub use settings::{Limits, ListenerSettings, Settings};
 pub use sockets::{BindError, Sockets};
 
 use crate::ledger::{DataDir, LateStore, Time};
@@ -36,10 +39,6 @@ use shared::Shared;
 /// answer in that time tells the client to close. Without it, a request that is on its way on an
 /// idle connection would be lost.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// How often repeats are counted in the store, and at most how many events have some then.
-const COUNT_EVERY: Duration = Duration::from_millis(100);
-const COUNTS: usize = 250;
 
 /// How often it is seen whether a store opened that did not at the start.
 const OPEN_WAIT: Duration = Duration::from_millis(200);
@@ -75,10 +74,7 @@ pub async fn run(
         api::answer,
     );
     let conduct = async {
-        tokio::select! {
-            () = stop => {}
-            () = count_repeats(&shared) => {}
-        }
+        stop.await;
         tracing::info!("stopping: no new connections, open ones are answered and closed");
         phase.send_replace(Phase::Draining);
         tokio::time::sleep(LINGER).await;
@@ -105,14 +101,6 @@ fn warm(store: Arc<LateStore>, phases: watch::Receiver<Phase>) -> impl FnOnce() 
         {
             tracing::warn!(%error, "the store cannot be read into memory: answers stay slower");
         }
-    }
-}
-
-/// Has repeats counted, some of them at a time: they are many at most when little time is left.
-async fn count_repeats(shared: &Shared) {
-    loop {
-        tokio::time::sleep(COUNT_EVERY).await;
-        shared.count_repeats(COUNTS);
     }
 }
 

@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::body::Bytes;
-
 use crate::ledger::{Command, Look, Outcome, Recipient, Time};
 
 /// Opt-outs in one of the two generations; when the younger is full, the older is dropped.
@@ -53,7 +51,7 @@ struct State {
 struct Generation {
     /// The newest event of each recipient who had one.
     newest: HashMap<u64, u64, Hashed>,
-    answers: HashMap<LinkKey, Answer, Hashed>,
+    clicks: HashMap<LinkKey, Click, Hashed>,
 }
 
 /// For keys that are keyed hashes already, of which any part serves as a hash.
@@ -74,13 +72,12 @@ impl Hasher for TakeFirst {
     }
 }
 
-/// How an opt-out was answered.
-#[derive(Debug, Clone)]
-struct Answer {
+/// An opt-out by a link.
+#[derive(Debug, Clone, Copy)]
+struct Click {
     recipient: u64,
     event: u64,
     at: Time,
-    text: Bytes,
 }
 
 impl Recent {
@@ -94,12 +91,13 @@ impl Recent {
         LinkKey(self.keys.0.hash_one(link), self.keys.1.hash_one(link))
     }
 
-    /// Forgets every answer, since links that opened may do so no more.
+    /// Forgets every click, since links that opened may do so no more.
     pub(super) fn has_other_keys(&self) {
         self.keyring.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn recipient(&self, recipient: &Recipient) -> u64 {
+    /// Stands for a recipient.
+    pub(super) fn recipient(&self, recipient: &Recipient) -> u64 {
         self.keys.0.hash_one(recipient.canonical())
     }
 
@@ -123,50 +121,42 @@ impl Recent {
         state.turn_over();
     }
 
-    /// Remembers how the opt-out by this link was answered.
-    pub(super) fn remember(
-        &self,
-        key: LinkKey,
-        recipient: &Recipient,
-        (event, at): (u64, Time),
-        text: Bytes,
-    ) {
-        let recipient = self.recipient(recipient);
+    /// Remembers that the opt-out by this link is recorded, for `recipient`, see
+    /// [`Recent::recipient`].
+    pub(super) fn remember(&self, key: LinkKey, recipient: u64, event: u64, at: Time) {
         let mut state = self.state();
-        state.young.answers.insert(key, Answer { recipient, event, at, text });
+        state.young.clicks.insert(key, Click { recipient, event, at });
         state.turn_over();
     }
 
-    /// The answer to a click that repeats one from before. `look` has to have begun after the
-    /// click arrived.
-    pub(super) fn repeat(&self, key: LinkKey, look: &Look, now: Time) -> Option<Bytes> {
+    /// Whether a click repeats one from before; if so, it is counted. `look` has to have begun
+    /// after the click arrived.
+    pub(super) fn is_repeat(&self, key: LinkKey, look: &Look, now: Time) -> bool {
         let mut state = self.state();
         // While a transaction of ours is seen but not noted yet, this says no, which is no harm.
         if look.last_event.saturating_sub(state.own) != state.others {
-            return None;
+            return false;
         }
-        let answer = state.young.answers.get(&key).or_else(|| state.old.answers.get(&key))?;
-        let (recipient, event) = (answer.recipient, answer.event);
-        let is_today = now.since(answer.at) < DAY;
-        let text = answer.text.clone();
+        let click = state.young.clicks.get(&key).or_else(|| state.old.clicks.get(&key));
+        let Some(&Click { recipient, event, at }) = click else { return false };
         let newest =
             state.young.newest.get(&recipient).or_else(|| state.old.newest.get(&recipient));
-        if newest != Some(&event) || !is_today {
-            return None;
+        if newest != Some(&event) || now.since(at) >= DAY {
+            return false;
         }
         let has_room = state.counts.len() < MAX_COUNTS;
         match state.counts.get_mut(&event) {
             Some(count) => *count = count.saturating_add(1),
             None if has_room => drop(state.counts.insert(event, 1)),
-            None => return None,
+            None => return false,
         }
-        Some(text)
+        true
     }
 
-    /// Whether there may be an answer to this link, so that a look is worth while.
+    /// Whether this link may have been clicked, so that a look is worth while.
     pub(super) fn may_repeat(&self, key: LinkKey) -> bool {
         let state = self.state();
-        state.young.answers.contains_key(&key) || state.old.answers.contains_key(&key)
+        state.young.clicks.contains_key(&key) || state.old.clicks.contains_key(&key)
     }
 
     /// Up to so many counts of repeats for the store, which are then no longer here.
@@ -179,7 +169,7 @@ impl Recent {
 
 impl State {
     fn turn_over(&mut self) {
-        if self.young.newest.len().max(self.young.answers.len()) >= GENERATION {
+        if self.young.newest.len().max(self.young.clicks.len()) >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
     }
@@ -215,7 +205,7 @@ mod tests {
         let recent = Recent::default();
         let (key, command) = (recent.key("t"), click("a@example.org"));
         recent.recorded(std::slice::from_ref(&command), &[outcome(Some(8))]);
-        recent.remember(key, &command.recipient, (8, at(0)), Bytes::from_static(b"left"));
+        recent.remember(key, recent.recipient(&command.recipient), 8, at(0));
         (recent, key)
     }
 
@@ -223,28 +213,28 @@ mod tests {
     fn a_repeat_is_answered_and_counted() {
         let (recent, key) = clicked();
         for _ in 0..3 {
-            assert_eq!(recent.repeat(key, &look(8), at(1)).as_deref(), Some(&b"left"[..]));
+            assert!(recent.is_repeat(key, &look(8), at(1)));
         }
         assert_eq!(recent.take_counts(10), [(8, 3)]);
         assert_eq!(recent.take_counts(10), []);
-        assert!(recent.repeat(recent.key("u"), &look(8), at(1)).is_none(), "another link");
+        assert!(!recent.is_repeat(recent.key("u"), &look(8), at(1)), "another link");
     }
 
     #[test]
     fn nothing_is_answered_that_may_have_changed() {
         let (recent, key) = clicked();
-        assert!(recent.repeat(key, &look(9), at(1)).is_none(), "somebody else wrote");
-        assert!(recent.repeat(key, &look(8), at(24 * 60 * 60 * 1000)).is_none(), "a day later");
+        assert!(!recent.is_repeat(key, &look(9), at(1)), "somebody else wrote");
+        assert!(!recent.is_repeat(key, &look(8), at(24 * 60 * 60 * 1000)), "a day later");
         recent.recorded(&[click("b@example.org")], &[outcome(Some(9))]);
-        assert!(recent.repeat(key, &look(9), at(1)).is_some(), "somebody else's event");
+        assert!(recent.is_repeat(key, &look(9), at(1)), "somebody else's event");
         recent.recorded(&[click("A@example.org")], &[outcome(Some(10))]);
-        assert!(recent.repeat(key, &look(10), at(1)).is_none(), "a newer event of the recipient");
+        assert!(!recent.is_repeat(key, &look(10), at(1)), "a newer event of the recipient");
         let (recent, key) = clicked();
         recent.recorded(&[click("b@example.org")], &[outcome(Some(10))]);
-        assert!(recent.repeat(key, &look(10), at(1)).is_none(), "another process had event 9");
+        assert!(!recent.is_repeat(key, &look(10), at(1)), "another process had event 9");
         let (recent, _) = clicked();
         recent.has_other_keys();
-        assert!(recent.repeat(recent.key("t"), &look(8), at(1)).is_none(), "other keys");
+        assert!(!recent.is_repeat(recent.key("t"), &look(8), at(1)), "other keys");
     }
 
     #[test]
@@ -253,7 +243,7 @@ mod tests {
         for n in 0..2 * GENERATION as u64 {
             recent.recorded(&[click(&format!("r{n}@example.org"))], &[outcome(Some(9 + n))]);
         }
-        assert!(recent.repeat(key, &look(8 + 2 * GENERATION as u64), at(1)).is_none());
+        assert!(!recent.is_repeat(key, &look(8 + 2 * GENERATION as u64), at(1)));
         let state = recent.state();
         assert!(state.young.newest.len() + state.old.newest.len() <= 2 * GENERATION);
     }

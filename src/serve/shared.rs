@@ -1,34 +1,30 @@
-//! What every request needs, and the look at the store that keeps it current: keys that other
-//! processes changed, and where the history ends.
+//! What every request needs.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use hyper::HeaderMap;
-use hyper::body::Bytes;
-use ipnet::IpNet;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::click;
+use super::log_limit::LogLimit;
 use super::metrics::Metrics;
 use super::now;
 use super::phase::Phase;
 use super::recent::{LinkKey, Recent};
 use super::reply::within;
+use super::settings::Settings;
 use super::unclaimed::UnclaimedKeeper;
+use super::watcher::{SharedKeys, Watch};
 use crate::ledger::{
-    Action, ApiKey, Command, DataDir, Kept, KeyFile, KeyFileError, LateStore, Look, Outcome,
-    Recipient, Recorder, Source, Spool, SpoolSettings, Store, StoreError, Surroundings, Waiting,
+    Action, ApiKey, Command, DataDir, Kept, LateStore, Look, Outcome, Recipient, Recorder, Source,
+    Spool, Store, StoreError, Surroundings, Time, Waiting,
 };
-use crate::link::{BaseUrl, Keyring, MailtoHost, Scope};
-
-/// How often the store is asked whether another process wrote. Short enough for what one process
-/// appends to be acted on by another within 10 ms; the question costs about a microsecond.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+use crate::link::{Keyring, Scope};
 
 /// So old may be what is known of other processes when somebody asks before sending.
 const ACT_WITHIN: Duration = Duration::from_millis(10);
@@ -52,108 +48,20 @@ pub(super) enum Health {
     Failing,
 }
 
-/// What the service is told when it starts.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// What links begin with.
-    pub base_url: BaseUrl,
-    /// Whether links may be minted: the base URL is https, or was set on purpose.
-    pub may_mint: bool,
-    /// The host of the mailto form.
-    pub mailto_host: Option<MailtoHost>,
-    /// Networks whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// The public listener.
-    pub public: ListenerSettings,
-    /// The API listener.
-    pub api: ListenerSettings,
-    /// Where opt-outs wait while the store takes none.
-    pub spool: Option<SpoolSettings>,
-}
-
-/// What one listener is told.
-#[derive(Debug, Clone)]
-pub struct ListenerSettings {
-    /// Its name in logs and metrics.
-    pub name: &'static str,
-    /// Connections that may be open at once.
-    pub max_connections: usize,
-    /// Its time limits.
-    pub limits: Limits,
-}
-
-/// The time limits of a listener.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// For a request's header to arrive, from the connection's start or the last answer; so it
-    /// ends idle connections too.
-    pub header: Duration,
-    /// For a request's body to arrive.
-    pub body: Duration,
-    /// For a client to take the next octets of an answer.
-    pub write: Duration,
-    /// For the store to record an act.
-    pub record: Duration,
-    /// For open connections to end when the service stops.
-    pub drain: Duration,
-}
-
-/// The keys at hand, replaced whole when another process changes them.
-#[derive(Debug, Default)]
-struct SharedKeys {
-    signing: RwLock<Arc<Keyring>>,
-    /// Retired ones too, which open what was accepted before.
-    all: RwLock<Arc<Keyring>>,
-    /// `None` until the store was asked: then nobody is admitted.
-    api: RwLock<Arc<Option<Vec<ApiKey>>>>,
-}
-
-impl SharedKeys {
-    /// Each for itself: a broken key file must not keep a revoked API key alive, nor a store that
-    /// is not open keep links from opening.
-    fn reload(&self, store: &LateStore, dir: &DataDir) -> Result<(), String> {
-        let signing = self.reload_signing(dir);
-        let api = match store.get() {
-            Ok(store) => store.api_keys().map(|keys| put(&self.api, Some(keys))),
-            Err(_) => Ok(()),
-        };
-        signing.map_err(|e| e.to_string()).and(api.map_err(|e| e.to_string()))
-    }
-
-    fn reload_signing(&self, dir: &DataDir) -> Result<(), KeyFileError> {
-        // Read twice, since secrets are not copied about.
-        put(&self.all, KeyFile::read(dir)?.into_keyring_with_retired());
-        put(&self.signing, KeyFile::read(dir)?.into_keyring());
-        Ok(())
-    }
-
-    fn all(&self) -> Arc<Keyring> {
-        Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-fn put<T>(place: &RwLock<Arc<T>>, value: T) {
-    *place.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
-}
-
 /// What every request needs.
 #[derive(Debug)]
 pub(super) struct Shared {
     store: Arc<LateStore>,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
-    /// Where the history ends, as last seen.
-    pub(super) last_event: watch::Receiver<u64>,
     pub(super) phases: watch::Receiver<Phase>,
     recorder: Arc<Recorder>,
     unclaimed: UnclaimedKeeper,
     recent: Arc<Recent>,
     keys: Arc<SharedKeys>,
-    began: Instant,
-    sight: Arc<Sight>,
+    watch: Watch,
     reads: Semaphore,
     large_bodies: Semaphore,
-    watcher: Mutex<Option<JoinHandle<()>>>,
     refusals: LogLimit,
 }
 
@@ -164,48 +72,40 @@ impl Shared {
         settings: Settings,
         phases: watch::Receiver<Phase>,
     ) -> io::Result<Self> {
-        let (sight, recent) = (Arc::new(Sight::default()), Arc::new(Recent::default()));
-        let keys = Arc::new(SharedKeys::default());
-        keys.reload_signing(&dir).map_err(io::Error::other)?;
-        let recorder = Arc::new(start_recorder(&store, &settings, &keys, &recent)?);
+        let recent = Arc::new(Recent::default());
+        let keys = Arc::new(SharedKeys::read(&dir).map_err(io::Error::other)?);
+        let around = Around { keys: Arc::clone(&keys), recent: Arc::clone(&recent) };
+        let recorder =
+            Recorder::start(Arc::clone(&store), settings.spool.clone(), Arc::new(around))?;
+        let recorder = Arc::new(recorder);
         let unclaimed = UnclaimedKeeper::start(dir.clone(), Arc::clone(&recorder))?;
-        let (last, last_event) = watch::channel(0);
-        let began = Instant::now();
-        let watcher = Watcher {
-            keys_seen: None,
-            store: Arc::clone(&store),
+        let watch = Watch::start(
+            Arc::clone(&store),
             dir,
-            keys: Arc::clone(&keys),
-            seen: Look::default(),
-            last,
-            phases: phases.clone(),
-            recent: Arc::clone(&recent),
-            began,
-            sight: Arc::clone(&sight),
-        };
-        let (looked, first_look) = mpsc::channel();
-        let watcher = std::thread::Builder::new()
-            .name("watcher".into())
-            .spawn(move || watcher.run(&looked))?;
-        // A store that hangs is not waited for: links open without it.
-        let _ = first_look.recv_timeout(settings.api.limits.record);
+            Arc::clone(&keys),
+            Arc::clone(&recent),
+            phases.clone(),
+            settings.api.limits.record,
+        )?;
         Ok(Self {
             store,
             settings,
             metrics: Metrics::new(),
-            last_event,
             phases,
             recorder,
             unclaimed,
             recent,
             keys,
-            began,
-            sight,
+            watch,
             reads: Semaphore::new(READS),
             large_bodies: Semaphore::new(LARGE_BODIES),
-            watcher: Mutex::new(Some(watcher)),
             refusals: LogLimit::default(),
         })
+    }
+
+    /// Where the history ends, as last seen.
+    pub(super) fn last_event(&self) -> &watch::Receiver<u64> {
+        &self.watch.last_event
     }
 
     /// The store, if it is open.
@@ -220,12 +120,12 @@ impl Shared {
 
     /// The signing keys at this moment.
     pub(super) fn keyring(&self) -> Arc<Keyring> {
-        Arc::clone(&self.keys.signing.read().unwrap_or_else(PoisonError::into_inner))
+        self.keys.signing()
     }
 
     /// The API keys at this moment, revoked ones too; `None` while they are not known.
     pub(super) fn api_keys(&self) -> Arc<Option<Vec<ApiKey>>> {
-        Arc::clone(&self.keys.api.read().unwrap_or_else(PoisonError::into_inner))
+        self.keys.api()
     }
 
     /// Records an act and counts it; durable when it returns `Ok`.
@@ -241,22 +141,25 @@ impl Shared {
         Ok(outcome)
     }
 
-    /// Records the opt-out that a link asks for, or spools it; durable when it returns `Ok`.
-    pub(super) async fn record_click(
+    /// Records the opt-out that a link asks for, or spools it; durable when it returns `Ok`. It is
+    /// asked for at once, before the future is polled.
+    pub(super) fn record_click(
         &self,
         command: Command,
         token: &str,
         limit: Duration,
-    ) -> Result<Kept, Arc<StoreError>> {
+    ) -> impl Future<Output = Result<Kept, Arc<StoreError>>> {
         let (action, source) = (command.act.action(), command.source);
         let spooled = click::to_spool(source, token);
         let recorded = self.recorder.record_or_spool(command, spooled);
-        let kept = tokio::time::timeout(limit, recorded).await;
-        let kept = kept.map_err(|_| Arc::new(StoreError::Overloaded))??;
-        if let Kept::Recorded(outcome) = &kept {
-            self.metrics.act(action, source, outcome.changed);
+        async move {
+            let kept = tokio::time::timeout(limit, recorded).await;
+            let kept = kept.map_err(|_| Arc::new(StoreError::Overloaded))??;
+            if let Kept::Recorded(outcome) = &kept {
+                self.metrics.act(action, source, outcome.changed);
+            }
+            Ok(kept)
         }
-        Ok(kept)
     }
 
     /// Clicks by keys that are not there.
@@ -264,47 +167,41 @@ impl Shared {
         &self.unclaimed
     }
 
-    /// What stands for a link among the [`Shared::repeat`]s; to be made before it is opened.
+    /// What stands for a link among the [`Shared::is_repeat`]s; to be made before it is opened.
     pub(super) fn link_key(&self, token: &str) -> LinkKey {
         self.recent.key(token)
     }
 
-    /// Whether there may be an answer to [`Shared::repeat`].
+    /// Whether there may be a click that [`Shared::is_repeat`] finds.
     pub(super) fn may_repeat(&self, key: LinkKey) -> bool {
         self.recent.may_repeat(key)
     }
 
-    /// The answer to a click that repeats a recorded one, after a look at whether anybody else
-    /// wrote since, which mostly takes a microsecond.
-    pub(super) async fn repeat(&self, key: LinkKey) -> Option<Bytes> {
-        let look = match self.store().ok()?.glance() {
-            Some(look) => look,
-            None => self.read(|store| store.look()).await.ok()?,
+    /// Whether a click repeats a recorded one, after a look at whether anybody else wrote since,
+    /// which mostly takes a microsecond; if so, it is counted.
+    pub(super) async fn is_repeat(&self, key: LinkKey) -> bool {
+        let look = match self.store().map(|store| store.glance()) {
+            Ok(Some(look)) => Ok(look),
+            Ok(None) => self.read(|store| store.look()).await,
+            Err(error) => Err(error),
         };
-        let text = self.recent.repeat(key, &look, now())?;
-        self.metrics.act(Action::OptOut, Source::OneClick, false);
-        Some(text)
+        let is_repeat = look.is_ok_and(|look| self.recent.is_repeat(key, &look, now()));
+        if is_repeat {
+            self.metrics.act(Action::OptOut, Source::OneClick, false);
+        }
+        is_repeat
     }
 
-    /// Remembers how a recorded opt-out was answered.
-    pub(super) fn remember(
-        &self,
-        key: LinkKey,
-        recipient: &Recipient,
-        outcome: &Outcome,
-        text: Bytes,
-    ) {
+    /// Remembers an opt-out that was recorded.
+    pub(super) fn remember(&self, key: LinkKey, recipient: u64, outcome: &Outcome) {
         if let Some(event) = outcome.event {
-            self.recent.remember(key, recipient, (event, outcome.at), text);
+            self.recent.remember(key, recipient, event, outcome.at);
         }
     }
 
-    /// Has some of the repeats counted in the store.
-    pub(super) fn count_repeats(&self, limit: usize) {
-        let repeats = self.recent.take_counts(limit);
-        if !repeats.is_empty() {
-            self.recorder.count_repeats(repeats);
-        }
+    /// What stands for a recipient when [`Shared::remember`]ing.
+    pub(super) fn recipient_key(&self, recipient: &Recipient) -> u64 {
+        self.recent.recipient(recipient)
     }
 
     /// Runs a read of the store off the threads that serve connections.
@@ -329,10 +226,10 @@ impl Shared {
     /// recipient and that the list is known: what other processes appended more than some
     /// milliseconds ago is taken into account.
     pub(super) fn is_surely_free(&self, recipient: &Recipient, scope: &Scope) -> bool {
-        let looked = Duration::from_millis(self.sight.looked.load(Ordering::Acquire));
-        let is_current = self.began.elapsed().saturating_sub(looked) <= ACT_WITHIN;
         let is_free = |store: &dyn Store| store.is_surely_free(recipient, scope);
-        is_current && self.waiting().is_empty() && self.store().is_ok_and(is_free)
+        self.watch.looked_within(ACT_WITHIN)
+            && self.waiting().is_empty()
+            && self.store().is_ok_and(is_free)
     }
 
     /// A place for reading a large body, of which there are few at once.
@@ -346,13 +243,16 @@ impl Shared {
     pub(super) async fn health(&self) -> Health {
         let counts = self.recorder.counts();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let has_spool = count(&counts.spool_room) >= SPOOL_ROOM;
+        let lacks_spool = self.settings.spool.is_some() && !has_spool;
         let is_failing =
             self.recorder.is_failing() || self.read(|store| store.look()).await.is_err();
-        if is_failing && count(&counts.spool_room) < SPOOL_ROOM {
+        let is_stuck = self.recorder.is_stuck(self.settings.public.limits.record);
+        if is_stuck || is_failing && !has_spool {
             return Health::Failing;
         }
         let is_amiss = count(&counts.damaged) > 0 || count(&counts.waiting) > 0;
-        match is_failing || is_amiss || self.sight.blind.load(Ordering::Relaxed) {
+        match is_failing || is_amiss || lacks_spool || self.watch.is_blind() {
             true => Health::Degraded,
             false => Health::Good,
         }
@@ -361,7 +261,7 @@ impl Shared {
     /// Everything that is counted, as Prometheus text.
     pub(super) fn metrics_text(&self) -> String {
         // Where the store cannot say at once, what was seen last is hardly older.
-        let seen = Look { last_event: *self.last_event.borrow(), ..Look::default() };
+        let seen = Look { last_event: *self.last_event().borrow(), ..Look::default() };
         let look = self.store().ok().and_then(|store| store.glance()).unwrap_or(seen);
         self.metrics.text(self.recorder.counts(), self.unclaimed.counts(), &look)
     }
@@ -395,146 +295,34 @@ impl Shared {
 
     /// Records what still waits, and ends the threads.
     pub(super) fn finish(&self) {
-        self.count_repeats(usize::MAX);
         self.unclaimed.finish();
         self.recorder.finish();
-        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if watcher.is_some_and(|watcher| watcher.join().is_err()) {
-            tracing::error!("the thread that watches the store had failed");
-        }
+        self.watch.finish();
     }
 }
 
-/// The recorder, which opens what was spooled with the keys at hand.
-fn start_recorder(
-    store: &Arc<LateStore>,
-    settings: &Settings,
-    keys: &Arc<SharedKeys>,
-    recent: &Arc<Recent>,
-) -> io::Result<Recorder> {
-    let (keys, recent) = (Arc::clone(keys), Arc::clone(recent));
-    let surroundings = Surroundings {
-        clock: now,
-        open_link: move |content: &str| click::from_spool(content, &keys.all()),
-        recorded: move |commands: &[Command], outcomes: &[Outcome]| {
-            recent.recorded(commands, outcomes);
-        },
-    };
-    Recorder::start(Arc::clone(store), settings.spool.clone(), surroundings)
-}
-
-/// How well the watcher sees.
-#[derive(Debug, Default)]
-struct Sight {
-    /// Whether the last look failed.
-    blind: AtomicBool,
-    /// When the last look that did not fail began, in milliseconds since the service did.
-    looked: AtomicU64,
-}
-
-/// What keys were read of: whether the store was open, how often API keys had changed, and which
-/// file it was.
-type KeysSeen = (bool, u64, Option<(u64, i64, i64)>);
-
-/// The thread that looks at the store.
-struct Watcher {
-    store: Arc<LateStore>,
-    dir: DataDir,
-    keys: Arc<SharedKeys>,
-    seen: Look,
-    keys_seen: Option<KeysSeen>,
-    last: watch::Sender<u64>,
-    phases: watch::Receiver<Phase>,
-    recent: Arc<Recent>,
-    began: Instant,
-    sight: Arc<Sight>,
-}
-
-impl Watcher {
-    fn run(mut self, looked_once: &mpsc::Sender<()>) {
-        while *self.phases.borrow() < Phase::Closing {
-            let began = self.began.elapsed();
-            let looked = self.look();
-            let failed_before = self.sight.blind.swap(looked.is_err(), Ordering::Relaxed);
-            if looked.is_ok() {
-                self.sight.looked.store(began.as_millis() as u64, Ordering::Release);
-            }
-            if let (Err(error), false) = (&looked, failed_before) {
-                tracing::error!(%error, "the store or its keys cannot be looked at");
-            }
-            // After the first time nobody waits for it.
-            let _ = looked_once.send(());
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
-
-    fn look(&mut self) -> Result<(), String> {
-        let is_open = self.store.get().is_ok();
-        let generation = match is_open {
-            true => self.look_at_store().map_err(|e| e.to_string())?,
-            false => self.seen.api_keys_generation,
-        };
-        let key_file = KeyFile::stamp(&self.dir);
-        let seen = (is_open, generation, key_file);
-        if self.keys_seen != Some(seen) {
-            // Whatever fails is read again, even if everything is as it was by then.
-            self.keys_seen = None;
-            let reloaded = self.keys.reload(&self.store, &self.dir);
-            self.recent.has_other_keys();
-            reloaded?;
-            self.keys_seen = Some(seen);
-            tracing::info!("keys were read");
-        }
-        match is_open {
-            true => Ok(()),
-            false => Err(StoreError::Unopened.to_string()),
-        }
-    }
-
-    /// How often the API keys were changed.
-    fn look_at_store(&mut self) -> Result<u64, StoreError> {
-        let store = self.store.get()?;
-        store.check_place()?;
-        let look = store.look()?;
-        if look.last_event != self.seen.last_event {
-            self.last.send_replace(look.last_event);
-        }
-        self.seen.last_event = look.last_event;
-        Ok(look.api_keys_generation)
-    }
-}
-
-/// Keeps a flood of requests from becoming a flood of log lines: a burst, then one a second.
+/// What the recorder asks of this room.
 #[derive(Debug)]
-pub(super) struct LogLimit {
-    began: Instant,
-    /// Lines written, on a scale that loses one a second.
-    spent: AtomicU64,
-    dropped: AtomicU64,
+struct Around {
+    keys: Arc<SharedKeys>,
+    recent: Arc<Recent>,
 }
 
-impl Default for LogLimit {
-    fn default() -> Self {
-        Self { began: Instant::now(), spent: AtomicU64::new(0), dropped: AtomicU64::new(0) }
+impl Surroundings for Around {
+    fn now(&self) -> Time {
+        now()
     }
-}
 
-impl LogLimit {
-    const BURST: u64 = 20;
+    /// With retired keys too: what is spooled was accepted.
+    fn open_link(&self, link: &str) -> Option<Command> {
+        click::from_spool(link, &self.keys.all())
+    }
 
-    /// Whether one more may be written, and how many were not since the last.
-    pub(super) fn admit(&self) -> Option<u64> {
-        let regained = self.began.elapsed().as_secs();
-        let spend = |spent: u64| {
-            let spent = spent.max(regained);
-            (spent < regained + Self::BURST).then_some(spent + 1)
-        };
-        match self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend) {
-            Ok(_) => Some(self.dropped.swap(0, Ordering::Relaxed)),
-            Err(_) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                None
-            }
-        }
+    fn recorded(&self, commands: &[Command], outcomes: &[Outcome]) {
+        self.recent.recorded(commands, outcomes);
+    }
+
+    fn take_repeats(&self, limit: usize) -> Vec<(u64, u32)> {
+        self.recent.take_counts(limit)
     }
 }

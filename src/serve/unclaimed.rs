@@ -294,16 +294,14 @@ impl Keeper {
 
     /// Records all of these together; the tokens of those that are recorded.
     fn record(&self, batch: &[(Arc<str>, Command)]) -> Vec<Arc<str>> {
-        let record = |(token, command): &(Arc<str>, Command)| {
-            let (recorder, command) = (Arc::clone(&self.recorder), command.clone());
-            let recorded = self.runtime.spawn(async move { recorder.record(command).await });
-            (Arc::clone(token), recorded)
+        let ask = |(token, command): &(Arc<str>, Command)| {
+            (Arc::clone(token), self.recorder.record(command.clone()))
         };
-        let tasks: Vec<_> = batch.iter().map(record).collect();
+        let asked: Vec<_> = batch.iter().map(ask).collect();
         self.runtime.block_on(async {
             let mut recorded = Vec::new();
-            for (token, task) in tasks {
-                if matches!(task.await, Ok(Ok(_))) {
+            for (token, done) in asked {
+                if done.await.is_ok() {
                     recorded.push(token);
                 }
             }

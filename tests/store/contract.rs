@@ -319,6 +319,25 @@ fn a_clock_that_was_set_back_loses_nothing(subject: &impl Subject) {
     intact(&*store);
 }
 
+/// More damaged rows than one slice has: they are left for another time, not tried for ever.
+#[test]
+fn folding_ends_where_all_that_is_left_is_damaged() {
+    let subject = SqliteBehind::make();
+    let store = SqliteStore::open(&DataDir::new(subject.0.path())).expect("the store");
+    let store = store.folding_behind(SqliteStore::MAX_UNFOLDED);
+    let acts = |scope| {
+        let each = (0..1200).map(|n| opt_out(&format!("r{n}@example.org"), scope));
+        each.collect::<Vec<_>>()
+    };
+    store.record(&acts("x"), at(0)).expect("recorded");
+    while store.fold().expect("folded") {}
+    store.record(&acts("y"), at(1)).expect("recorded");
+    let database = rusqlite::Connection::open(subject.0.path().join("optout.db")).expect("opened");
+    database.execute("UPDATE recipient SET standing = x'ff'", []).expect("damaged");
+    let calls = std::iter::repeat_with(|| store.fold().expect("some stay as they are"));
+    assert!(calls.take(10).any(|more| !more));
+}
+
 /// Once a look has noticed that the file is gone, nothing is read from it or written to it.
 #[test]
 fn a_sqlite_store_that_was_moved_away_answers_nothing() {

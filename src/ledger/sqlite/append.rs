@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{CachedStatement, OptionalExtension as _, Transaction, params};
 
 use super::fold::Rows;
-use super::index::Index;
+use super::index::{Index, Seen};
 use super::read;
 use super::row::{Kept, RecipientRow};
 use super::{WorkError, row_number};
@@ -40,6 +40,9 @@ pub(super) struct Appended {
 /// Events that one transaction appends, each decided upon what the one before left.
 pub(super) struct Batch<'t> {
     transaction: &'t Transaction<'t>,
+    /// What each act needs, prepared once for all of them.
+    insert_event: CachedStatement<'t>,
+    insert_personal: CachedStatement<'t>,
     secret: &'t StoreSecret,
     index: &'t Index,
     /// The number of the last event before, and now.
@@ -64,8 +67,23 @@ impl<'t> Batch<'t> {
         read::catch_up(transaction, index)?;
         let last = read::last_event(transaction)?;
         let (last, at) = last.map_or((0, now), |event| (event.number, event.at.max(now)));
-        let (rows, scopes, keys_used) = (Rows::new(), HashSet::new(), BTreeMap::new());
-        Ok(Self { transaction, secret, index, before: last, last, at, rows, scopes, keys_used })
+        Ok(Self {
+            transaction,
+            insert_event: transaction.prepare_cached(
+                "INSERT INTO event (number, prior, body, leaf) VALUES (?1, ?2, ?3, ?4)",
+            )?,
+            insert_personal: transaction.prepare_cached(
+                "INSERT INTO personal (event, address, note) VALUES (?1, ?2, ?3)",
+            )?,
+            secret,
+            index,
+            before: last,
+            last,
+            at,
+            rows: Rows::new(),
+            scopes: HashSet::new(),
+            keys_used: BTreeMap::new(),
+        })
     }
 
     /// What was appended.
@@ -84,11 +102,10 @@ impl<'t> Batch<'t> {
         if let Some(row) = self.rows.remove(&id) {
             return Ok(row);
         }
-        if self.index.is_unknown(id) {
-            return Ok(RecipientRow::default());
+        match self.index.seen(id) {
+            Seen::Never => Ok(RecipientRow::default()),
+            Seen::Perhaps(head) => RecipientRow::current(self.transaction, id, head),
         }
-        let (_, heads) = self.index.heads(&[id]);
-        RecipientRow::current(self.transaction, id, heads[0])
     }
 
     pub(super) fn apply_all(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, WorkError> {
@@ -215,16 +232,9 @@ impl<'t> Batch<'t> {
 
     fn insert(&mut self, event: &Event, prior: Option<u64>) -> Result<(), WorkError> {
         let body = event.encode();
-        self.transaction
-            .prepare_cached(
-                "INSERT INTO event (number, prior, body, leaf) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![
-                row_number(event.number),
-                prior.map(row_number),
-                body,
-                leaf_hash(&body)
-            ])?;
+        let leaf = leaf_hash(&body);
+        let (number, prior) = (row_number(event.number), prior.map(row_number));
+        self.insert_event.execute(params![number, prior, body, leaf])?;
         event.scope.as_ref().map_or(Ok(()), |scope| self.insert_scope(scope))
     }
 
@@ -239,15 +249,13 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
-    fn keep_personal(&self, kept: Kept, command: &Command) -> Result<(), WorkError> {
+    fn keep_personal(&mut self, kept: Kept, command: &Command) -> Result<(), WorkError> {
         if !kept.address && !kept.text {
             return Ok(());
         }
         let address = kept.address.then(|| command.recipient.written().as_bytes());
         let note = command.note.as_ref().map(Note::as_str).map(str::as_bytes);
-        self.transaction
-            .prepare_cached("INSERT INTO personal (event, address, note) VALUES (?1, ?2, ?3)")?
-            .execute(params![row_number(self.last), address, note])?;
+        self.insert_personal.execute(params![row_number(self.last), address, note])?;
         Ok(())
     }
 
@@ -305,7 +313,8 @@ fn add_repeats(
     Ok(())
 }
 
-/// Overwrites in place, with as many zeros, what `personal` holds for the recipient whose newest event is `last`.
+/// Overwrites in place, with as many zeros, what `personal` holds for the recipient whose newest
+/// event is `last`.
 fn overwrite(transaction: &Transaction<'_>, last: Option<u64>) -> Result<(), WorkError> {
     let mut statement = transaction.prepare_cached(
         "UPDATE personal

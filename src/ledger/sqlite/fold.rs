@@ -57,7 +57,7 @@ pub(super) struct Folded {
     /// How far the round is then.
     next: usize,
     /// Recipients whose rows or events cannot be read, and who stay unfolded.
-    pub damaged: usize,
+    damaged: usize,
 }
 
 /// The rows of the recipients that a transaction appended about, with everything folded in.
@@ -102,15 +102,17 @@ impl Folder {
         self.slice(transaction, index, &Rows::new(), SLICE)
     }
 
-    /// Notes that what was folded is committed.
-    pub(super) fn committed(&mut self, folded: &Folded) {
-        if let Some(round) = &mut self.round {
-            round.next = folded.next;
-            round.damaged += folded.damaged;
-            if round.next == round.ids.len() {
-                (self.round, self.is_late) = (None, false);
-            }
+    /// Notes that what was folded is committed; how many recipients of the round stay unfolded,
+    /// so far, because of damage.
+    pub(super) fn committed(&mut self, folded: &Folded) -> usize {
+        let Some(round) = &mut self.round else { return folded.damaged };
+        round.next = folded.next;
+        round.damaged += folded.damaged;
+        let damaged = round.damaged;
+        if round.next == round.ids.len() {
+            (self.round, self.is_late) = (None, false);
         }
+        damaged
     }
 
     fn nothing(&self) -> Folded {

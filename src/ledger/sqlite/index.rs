@@ -29,6 +29,15 @@ struct Remembered {
     scopes: HashSet<Scope>,
 }
 
+/// What is remembered of a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing is on record.
+    Never,
+    /// There may be a row, and the newest event if it may not be folded in.
+    Perhaps(Option<u64>),
+}
+
 impl Index {
     /// Of a store in which everything up to the event `folded` is folded in.
     pub(super) fn new(folded: u64) -> Self {
@@ -69,6 +78,16 @@ impl Index {
     pub(super) fn is_unknown(&self, id: RecipientId) -> bool {
         let remembered = self.read();
         remembered.is_complete && !remembered.known.may_hold(id)
+    }
+
+    /// What a transaction has to read of the recipient.
+    pub(super) fn seen(&self, id: RecipientId) -> Seen {
+        let remembered = self.read();
+        match remembered.tail.get(&id) {
+            Some(&head) => Seen::Perhaps(Some(head)),
+            None if remembered.is_complete && !remembered.known.may_hold(id) => Seen::Never,
+            None => Seen::Perhaps(None),
+        }
     }
 
     pub(super) fn knows(&self, scope: &Scope) -> bool {

@@ -330,9 +330,9 @@ impl Store for SqliteStore {
             let folded = folder.fold_slice(&transaction, &self.index)?;
             transaction.commit()?;
             self.index.drop_folded(&folded.rows);
-            folder.committed(&folded);
             // What is damaged is tried again some other time.
-            Ok(self.index.tail_len() > folded.damaged)
+            let damaged = folder.committed(&folded);
+            Ok(self.index.tail_len() > damaged)
         })
         .map_err(|e| self.explain(e))
     }

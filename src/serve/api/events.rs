@@ -93,7 +93,7 @@ async fn gather(
     wait: Duration,
 ) -> Result<(Vec<EventView>, u64), Problem> {
     let deadline = tokio::time::Instant::now() + wait;
-    let mut last_event = shared.last_event.clone();
+    let mut last_event = shared.last_event().clone();
     let mut phases = shared.phases.clone();
     let page = if caller.is_free() { limit } else { MAX_LIMIT };
     let (mut next, mut pages) = (after, 0);

@@ -34,7 +34,8 @@ impl Asked {
         }
         let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let fields = match multer::parse_boundary(content_type) {
-            Ok(boundary) => multipart_fields(body, boundary).await,
+            // Boxed, since it is large and rare.
+            Ok(boundary) => Box::pin(multipart_fields(body, boundary)).await,
             Err(_) => form_urlencoded::parse(&body).into_owned().take(MAX_FIELDS).collect(),
         };
         Self::of(&fields)

@@ -128,12 +128,9 @@ async fn link(
         Err(reply) => return reply,
     };
     // A link that was used lately has opened before.
-    if format == Format::Plain
-        && asked == Asked::OneClick
-        && shared.may_repeat(key)
-        && let Some(text) = shared.repeat(key).await
-    {
-        return page::plain(text);
+    let may_repeat = format == Format::Plain && asked == Asked::OneClick && shared.may_repeat(key);
+    if may_repeat && shared.is_repeat(key).await {
+        return page::done();
     }
     match open(shared, token, client) {
         Ok(opened) => opt_out(shared, (token, key), opened, asked, format).await,
@@ -208,28 +205,36 @@ async fn opt_out(
     format: Format,
 ) -> Reply {
     let command = click::opt_out(&opened, asked.source());
-    let recipient = command.recipient.clone();
-    let (list, key) = (opened.link.list(), opened.key);
-    let scope = Scope::from(list.clone());
+    let recipient_key = shared.recipient_key(&command.recipient);
     let limit = shared.settings.public.limits.record;
-    let (since, outcome) = match shared.record_click(command, token, limit).await {
-        Ok(Kept::Recorded(outcome)) => {
-            tracing::debug!(event = outcome.event, changed = outcome.changed, %list, %key, "opted out");
-            (unsubscribed_since(&outcome.standing, &scope, &outcome), Some(outcome))
-        }
-        Ok(Kept::Spooled(since)) => (since, None),
+    let kept = match shared.record_click(command, token, limit).await {
+        Ok(kept) => kept,
         Err(error) => return unavailable(&error, format),
     };
+    if let Kept::Recorded(outcome) = &kept {
+        let (list, key, changed) = (opened.link.list(), opened.key, outcome.changed);
+        tracing::debug!(event = outcome.event, changed, %list, %key, "opted out");
+        if asked == Asked::OneClick {
+            shared.remember(link_key, recipient_key, outcome);
+        }
+    }
+    match format {
+        Format::Html => show_done(&opened, &kept),
+        Format::Plain => page::done(),
+    }
+}
+
+/// The page for a person who has just left.
+fn show_done(opened: &Opened, kept: &Kept) -> Reply {
+    let recipient = Recipient::of_link(opened.link.recipient());
+    let list = opened.link.list();
+    let scope = Scope::from(list.clone());
+    let since = match kept {
+        Kept::Recorded(outcome) => unsubscribed_since(&outcome.standing, &scope, outcome),
+        Kept::Spooled(since) => *since,
+    };
     let stop = Some(Stop { since, scope: &scope });
-    let page = Page { recipient: &recipient, list, stop, done: true };
-    if format == Format::Html {
-        return page::show(format, &page);
-    }
-    let text = page::plain_text(&page);
-    if let (Asked::OneClick, Some(outcome)) = (asked, outcome) {
-        shared.remember(link_key, &recipient, &outcome, text.clone());
-    }
-    page::plain(text)
+    page::show(Format::Html, &Page { recipient: &recipient, list, stop, done: true })
 }
 
 /// Since when the opt-out that was just asked for stands: from now, or from an earlier time.

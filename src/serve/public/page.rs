@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
-use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
 use minijinja::{Environment, context};
 use sha2::{Digest, Sha256};
@@ -79,15 +78,12 @@ pub(super) fn show(format: Format, page: &Page<'_>) -> Reply {
     render(format, StatusCode::OK, &title, &lines, button)
 }
 
-/// The same as [`show`] as a line of text, which can be kept for the next who asks.
-pub(super) fn plain_text(page: &Page<'_>) -> Bytes {
-    let Content { title, lines, .. } = content(page);
-    text(&title, &lines).into()
-}
-
-/// An answer of plain text.
-pub(super) fn plain(text: Bytes) -> Reply {
-    reply(StatusCode::OK, PLAIN, text)
+/// The answer to a provider, or to whoever reads plain text, after an opt-out. It names neither
+/// list nor recipient: providers do not read it, and a script knows what it sent.
+pub(super) fn done() -> Reply {
+    const DONE: &str = "You have unsubscribed. It takes effect at once: the next message is not \
+                        sent. You need do nothing else.\n";
+    reply(StatusCode::OK, PLAIN, DONE)
 }
 
 struct Content {

@@ -1,0 +1,54 @@
+//! What the service is told when it starts.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::ledger::SpoolSettings;
+use crate::link::{BaseUrl, MailtoHost};
+
+/// What the service is told when it starts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What links begin with.
+    pub base_url: BaseUrl,
+    /// Whether links may be minted: the base URL is https, or was set on purpose.
+    pub may_mint: bool,
+    /// The host of the mailto form.
+    pub mailto_host: Option<MailtoHost>,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The public listener.
+    pub public: ListenerSettings,
+    /// The API listener.
+    pub api: ListenerSettings,
+    /// Where opt-outs wait while the store takes none.
+    pub spool: Option<SpoolSettings>,
+}
+
+/// What one listener is told.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// Its name in logs and metrics.
+    pub name: &'static str,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
+    /// Its time limits.
+    pub limits: Limits,
+}
+
+/// The time limits of a listener.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For a request's header to arrive, from the connection's start or the last answer; so it
+    /// ends idle connections too.
+    pub header: Duration,
+    /// For a request's body to arrive.
+    pub body: Duration,
+    /// For a client to take the next octets of an answer.
+    pub write: Duration,
+    /// For the store to record an act.
+    pub record: Duration,
+    /// For open connections to end when the service stops.
+    pub drain: Duration,
+}
