@@ -56,8 +56,8 @@ struct LinkLabels {
 /// From half a millisecond to eight seconds.
 const SECONDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 8.0];
 
-/// The listener and route of what is asked most.
-const LINKS: [&str; 2] = ["public", "link"];
+/// The listeners and routes of what is asked most.
+const MOST_ASKED: [(&str, &str); 2] = [("public", "link"), ("api", "check")];
 
 type DurationFamily = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
@@ -67,8 +67,8 @@ pub(super) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: DurationFamily,
-    /// Those of links that were answered 200, which are looked up for no request.
-    links: (Counter, Histogram),
+    /// Of what is asked most, when it was answered 200: these are looked up for no request.
+    most_asked: [(Counter, Histogram); 2],
     acts: Family<ActLabels, Counter>,
     /// Those of providers' clicks, by whether they changed something.
     clicks: [Counter; 2],
@@ -98,14 +98,15 @@ impl Metrics {
         registry.register("build", "The running version", version);
         let requests = Family::<RequestLabels, Counter>::default();
         let durations: DurationFamily = Family::new_with_constructor(|| Histogram::new(SECONDS));
-        let [listener, route] = LINKS;
-        let link = requests.get_or_create(&RequestLabels { listener, route, status: 200 }).clone();
-        let link_duration = durations.get_or_create(&RouteLabels { listener, route }).clone();
+        let most_asked = MOST_ASKED.map(|(listener, route)| {
+            let count = requests.get_or_create(&RequestLabels { listener, route, status: 200 });
+            (count.clone(), durations.get_or_create(&RouteLabels { listener, route }).clone())
+        });
         let acts = Family::<ActLabels, Counter>::default();
         let mut metrics = Self {
             requests,
             durations,
-            links: (link, link_duration),
+            most_asked,
             clicks: [false, true].map(|changed| {
                 let labels = ActLabels::new(Action::OptOut, Source::OneClick, changed);
                 acts.get_or_create(&labels).clone()
@@ -193,9 +194,11 @@ impl Metrics {
         status: u16,
         took: Duration,
     ) {
-        if [listener, route] == LINKS && status == 200 {
-            self.links.0.inc();
-            return self.links.1.observe(took.as_secs_f64());
+        let place = MOST_ASKED.iter().position(|&most_asked| most_asked == (listener, route));
+        if let Some(place) = place.filter(|_| status == 200) {
+            let (count, duration) = &self.most_asked[place];
+            count.inc();
+            return duration.observe(took.as_secs_f64());
         }
         self.requests.get_or_create(&RequestLabels { listener, route, status }).inc();
         self.durations.get_or_create(&RouteLabels { listener, route }).observe(took.as_secs_f64());

@@ -17,10 +17,10 @@ pub(super) const BATCH: usize = 1024;
 /// After so long without an act the store may fold.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Where acts keep coming, but few at a time, it folds this often all the same, so that commands
-/// in other processes never have much to catch up with.
+/// Where acts keep coming, but few in this time, it folds this often all the same, so that
+/// commands in other processes never have much to catch up with.
 const FOLD_EVERY: Duration = Duration::from_secs(1);
-const FEW: usize = 8;
+const FEW: usize = 2000;
 
 /// How often a store that took nothing is tried again, and how long it may take to say no.
 const TRY_EVERY: Duration = Duration::from_secs(1);
@@ -59,6 +59,10 @@ struct Rest {
     /// Whether it is at it, until acts come.
     folding: bool,
     folded_all: Instant,
+    /// Since when acts are counted, how many there were, and whether there were few before.
+    counted: Instant,
+    acts: usize,
+    were_few: bool,
 }
 
 impl Writer {
@@ -73,7 +77,7 @@ impl Writer {
     }
 
     pub(super) fn run(mut self, queue: mpsc::Receiver<Message>) {
-        let mut rest = Rest { more: true, folding: false, folded_all: Instant::now() };
+        let mut rest = Rest::new();
         self.mend();
         loop {
             let received = queue.recv_timeout(rest.patience());
@@ -321,6 +325,12 @@ fn gather(first: Message, queue: &mpsc::Receiver<Message>) -> Vec<Message> {
 }
 
 impl Rest {
+    fn new() -> Self {
+        let now = Instant::now();
+        let (folded_all, counted) = (now, now);
+        Self { more: true, folding: false, folded_all, counted, acts: 0, were_few: false }
+    }
+
     /// How long to wait for acts before something else is done.
     fn patience(&self) -> Duration {
         match (self.folding, self.more) {
@@ -335,8 +345,13 @@ impl Rest {
     }
 
     fn after_acts(&mut self, acts: usize) {
+        self.acts += acts;
+        if self.counted.elapsed() >= FOLD_EVERY {
+            self.were_few = self.acts <= FEW;
+            (self.counted, self.acts) = (Instant::now(), 0);
+        }
         let due = self.folding || self.folded_all.elapsed() >= FOLD_EVERY;
-        (self.more, self.folding) = (true, due && acts <= FEW);
+        (self.more, self.folding) = (true, due && self.were_few && self.acts <= FEW);
     }
 
     fn after_fold(&mut self, more: bool) {

@@ -188,13 +188,16 @@ fn look_up(
 ) -> Result<LookedUp, StoreError> {
     let at = store.moment(now())?;
     let known = store.knows(&Scope::from(list.clone()))?;
-    let parsed = texts.iter().map(|text| store.find(text)).collect::<Result<Vec<_>, _>>()?;
-    let recipients: Vec<Recipient> = parsed.iter().filter_map(|one| one.clone().ok()).collect();
+    let mut recipients = Vec::with_capacity(texts.len());
+    let mut parsed = Vec::with_capacity(texts.len());
+    for text in texts {
+        parsed.push(store.find(text)?.map(|recipient| recipients.push(recipient)));
+    }
     let mut standings = standings(store, &recipients)?.into_iter();
     let mut answers = Vec::with_capacity(parsed.len());
     for one in parsed {
         let standing = match one {
-            Ok(_) => standings.next().unwrap_or_else(|| Ok(Standing::default())),
+            Ok(()) => standings.next().unwrap_or_else(|| Ok(Standing::default())),
             Err(error) => Err(error.to_string()),
         };
         answers.push(match standing {

@@ -138,16 +138,17 @@ async fn dispatch(
     request: Request<Incoming>,
 ) -> Result<Reply, Problem> {
     let query = Parameters::of(request.uri().query());
+    // Those with bodies are boxed: their size would else be moved about with every check.
     match (route, method) {
         (Route::Check, Method::GET) => check::one(shared, caller, query?).await,
-        (Route::Check, _) => check::many(shared, caller, request).await,
+        (Route::Check, _) => Box::pin(check::many(shared, caller, request)).await,
         (Route::Suppressions, Method::GET) => check::standing_for(shared, caller, query?).await,
-        (Route::Search, _) => check::search(shared, caller, request).await,
-        (Route::Suppressions, _) => record::suppress(shared, caller, request).await,
-        (Route::OptIns, _) => record::opt_in(shared, caller, request).await,
-        (Route::Releases, _) => record::release(shared, caller, request).await,
+        (Route::Search, _) => Box::pin(check::search(shared, caller, request)).await,
+        (Route::Suppressions, _) => Box::pin(record::suppress(shared, caller, request)).await,
+        (Route::OptIns, _) => Box::pin(record::opt_in(shared, caller, request)).await,
+        (Route::Releases, _) => Box::pin(record::release(shared, caller, request)).await,
         (Route::Events, _) => events::page(shared, caller, query?).await,
-        (Route::Headers, _) => headers::mint(shared, caller, request).await,
+        (Route::Headers, _) => Box::pin(headers::mint(shared, caller, request)).await,
         (Route::Metrics, _) => Ok(metrics(shared)),
     }
 }

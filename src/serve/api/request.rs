@@ -87,22 +87,25 @@ pub(super) async fn json_body<T: DeserializeOwned>(
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is not a JSON object"));
     }
-    let mut reader = serde_json::Deserializer::from_slice(&body);
-    let content = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    // What is wrong, and where, is looked for only when something is.
+    serde_json::from_slice(&body).map_err(|_| what_is_wrong_with::<T>(&body))
+}
+
+fn what_is_wrong_with<T: DeserializeOwned>(body: &[u8]) -> Problem {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    if let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) {
         let path = error.path().to_string();
         let detail = error.into_inner();
-        match path.as_str() {
-            "." | "?" => Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!("the body is not what this path takes: {detail}"),
-            ),
+        return match path.as_str() {
+            "." | "?" => wrong(format!("the body is not what this path takes: {detail}")),
             _ => Problem::field(path, detail),
-        }
-    })?;
-    reader.end().map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON alone: {error}"))
-    })?;
-    Ok(content)
+        };
+    }
+    match reader.end() {
+        Err(error) => wrong(format!("the body is not JSON alone: {error}")),
+        Ok(()) => Problem::internal(&"the body could be read the second time"),
+    }
 }
 
 /// Reads a field's text as what it has to be.
