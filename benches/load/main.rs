@@ -67,9 +67,15 @@ fn main() {
     if !has("--bench") {
         return;
     }
+    let only = arguments.iter().skip_while(|argument| *argument != "--only").nth(1);
+    let known = ["--bench", "--quick", "--only"];
+    let is_known = |argument: &String| known.contains(&argument.as_str()) || Some(argument) == only;
+    if let Some(unknown) = arguments[1..].iter().find(|argument| !is_known(argument)) {
+        eprintln!("there is no option {unknown}; there are --quick and --only SCENARIO");
+        return;
+    }
     pin_to_generator_core();
     let extent = if has("--quick") { QUICK } else { FULL };
-    let only = arguments.iter().skip_while(|argument| *argument != "--only").nth(1);
     let scenarios: [(&str, Scenario); 8] = [
         ("clicks", |extent| {
             let mut rows = clicks("first clicks, 256 connections", extent, 256, 0.50);
@@ -175,7 +181,8 @@ fn until_folded(extent: &Extent, present: usize, target: f64) -> Row {
     }
     let waiting = Instant::now();
     service.wait_until_folded();
-    took += waiting.elapsed();
+    let folding = waiting.elapsed();
+    took += folding;
     service.has_recorded(present + part * extent.turns);
     eprintln!("{name}: done");
     let details = format!(
@@ -183,7 +190,7 @@ fn until_folded(extent: &Extent, present: usize, target: f64) -> Row {
          {:.1}, at most 6",
         took.as_secs_f64(),
         ceiling_took.as_secs_f64(),
-        waiting.elapsed().as_secs_f64(),
+        folding.as_secs_f64(),
         median(p99s),
     );
     Row::ratio(&name, ceiling_took.as_secs_f64() / took.as_secs_f64(), target, details)
@@ -290,16 +297,26 @@ fn checks(extent: &Extent) -> Vec<Row> {
 fn one_client() -> Row {
     let service = Service::start_fresh();
     let requests = Arc::new(service.clicks(0, 2000));
-    let (mut ratios, mut from) = (Vec::new(), 0);
-    for _ in 0..5 {
-        let part = Arc::new(requests.slice(from..from + 400));
-        from += 400;
+    let ceiling = Ceiling::start();
+    let (mut clicks, mut syncs, mut trips) = (Vec::new(), Vec::new(), Vec::new());
+    for turn in 0..5 {
+        let part = Arc::new(requests.slice(turn * 400..(turn + 1) * 400));
         let run =
             Load { kind: Kind::KeptAlive(1), requests: part }.run(service.public, service.pid());
         assert!(run.all_ok);
-        ratios.push(run.p50.as_secs_f64() / append_and_sync(400).as_secs_f64());
+        clicks.push(run.p50.as_secs_f64());
+        syncs.push(append_and_sync(400).as_secs_f64());
+        trips.push(ceiling.clicks(Kind::KeptAlive(1), turn, 400).p50.as_secs_f64());
     }
-    Row::plain("one client alone: p50 beside a 4 KiB append and sync", median(ratios), 1.5, "")
+    let ratios = clicks.iter().zip(&syncs).map(|(click, sync)| click / sync).collect();
+    let micros = |all: Vec<f64>| median(all) * 1e6;
+    let (click, sync, trip) = (micros(clicks), micros(syncs), micros(trips));
+    let details = format!(
+        "a click {click:.0} µs; the append and sync {sync:.0} µs; a request to the ceiling, which \
+         writes nothing, {trip:.0} µs"
+    );
+    let name = "one client alone: p50 beside a 4 KiB append and sync";
+    Row::plain(name, median(ratios), 1.5, "").with(details)
 }
 
 fn append_and_sync(times: usize) -> Duration {

@@ -55,6 +55,11 @@ impl Row {
         Self { name, figure, target, more_is_better: false, unit, details }
     }
 
+    /// With what stands behind the figure.
+    pub fn with(self, details: String) -> Self {
+        Self { details, ..self }
+    }
+
     fn is_met(&self) -> bool {
         match self.more_is_better {
             true => self.figure >= self.target,

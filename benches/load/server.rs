@@ -248,7 +248,7 @@ pub fn sizes(standing: usize) -> Vec<Row> {
     vec![
         Row::plain("cold start, empty store", median(starts), 50.0, "ms"),
         Row::plain("memory, idle", idle_memory, 12.0, "MB"),
-        Row::plain(&format!("disk, an opt-out of {standing}, all of it"), disk, 250.0, "bytes"),
+        Row::plain(&format!("disk, an opt-out of {standing}"), disk, 250.0, "bytes"),
         Row::plain("release binary", binary / MB, 12.0, "MB"),
     ]
 }

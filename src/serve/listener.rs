@@ -2,12 +2,13 @@
 //! take, and how they end when the service stops.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -162,9 +163,9 @@ async fn connection<F>(
         .serve_connection(stream, service);
     let mut connection = pin!(connection);
     // What goes wrong with a connection is the peer's business; requests log their own.
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = reached(&mut phases, Phase::Closing) => {
+    let ended = match ended_before(connection.as_mut(), &mut phases, Phase::Closing).await {
+        Some(ended) => ended,
+        None => {
             connection.as_mut().graceful_shutdown();
             loop {
                 match tokio::time::timeout(IDLE_END, connection.as_mut()).await {
@@ -178,4 +179,28 @@ async fn connection<F>(
     if let Err(error) = ended {
         tracing::debug!(listener = settings.name, %error, "a connection ended early");
     }
+}
+
+/// How the connection ended; `None` when the phase came first.
+async fn ended_before<F: Future>(
+    mut connection: Pin<&mut F>,
+    phases: &mut watch::Receiver<Phase>,
+    phase: Phase,
+) -> Option<F::Output> {
+    let seen = phases.clone();
+    let mut reached = pin!(reached(phases, phase));
+    let mut is_first = true;
+    poll_fn(|context| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(Some(ended));
+        }
+        // Once it was polled it wakes this task, so it need not be polled with every request.
+        let is_due = is_first || seen.has_changed().unwrap_or(true);
+        is_first = false;
+        match is_due {
+            true => reached.as_mut().poll(context).map(|()| None),
+            false => Poll::Pending,
+        }
+    })
+    .await
 }

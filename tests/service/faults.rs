@@ -200,11 +200,19 @@ struct Failing(Child);
 impl Failing {
     /// The calls that write to or sync this file.
     fn writes(pid: u32, file: &Path, error: &str) -> Option<Self> {
-        const CALLS: &str = "pwrite64,fdatasync,fsync,ftruncate";
+        Self::start(pid, file, "pwrite64,fdatasync,fsync,ftruncate", &format!("error={error}"))
+    }
+
+    /// The calls that sync this file take so many seconds.
+    fn slow_syncs(pid: u32, file: &Path, seconds: u32) -> Option<Self> {
+        Self::start(pid, file, "fdatasync,fsync", &format!("delay_enter={seconds}000000"))
+    }
+
+    fn start(pid: u32, file: &Path, calls: &str, fault: &str) -> Option<Self> {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-q", "-o", "/dev/null", "-p", &pid.to_string(), "-P"]).arg(file);
-        strace.args(["-e", &format!("trace={CALLS}")]);
-        strace.args(["-e", &format!("inject={CALLS}:error={error}")]);
+        strace.args(["-e", &format!("trace={calls}")]);
+        strace.args(["-e", &format!("inject={calls}:{fault}")]);
         match strace.stdin(Stdio::null()).stderr(Stdio::null()).spawn() {
             Ok(child) => Some(Self(child)),
             Err(_) => {
@@ -245,6 +253,88 @@ fn a_disk_that_returns_errors() {
         }
         all_recorded(&place, service, &recipients);
     }
+}
+
+/// A disk that hangs: nobody is told 200, nobody waits beyond the limit, and a probe is told.
+#[test]
+fn a_disk_that_hangs() {
+    let place = Place::with_store().set("limits.record_seconds=1");
+    let service = place.serve();
+    let path = place.link(LIST, "f0@example.org", "");
+    let log = place.data().join("optout.db-wal");
+    let Some(hanging) = Failing::slow_syncs(service.pid(), &log, 4) else { return };
+    let stuck = || service.click(&path).status == 503 && health(&service) != "ok";
+    eventually("clicks are refused and a probe is told", stuck);
+    drop(hanging);
+    eventually("they are accepted again", || service.click(&path).status == 200);
+    all_recorded(&place, service, &["f0@example.org".to_owned()]);
+}
+
+/// While the process before still has the spool, the next one's checks see what waits in it.
+#[test]
+fn a_process_that_takes_over_sees_what_waits_in_the_others_spool() {
+    let place = Place::with_store();
+    let old = place.serve();
+    let holder = database(&place);
+    holder.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    let recipients = recipients(20);
+    all_accepted(&place, &old, &recipients[..10], |_| ());
+    let new = place.serve();
+    let is_seen = |who: &str| {
+        let check = new.api("GET", &format!("/v1/check?list={LIST}&recipient={who}"), &[], "");
+        check.status == 200 && check.json()["suppressed"] == true
+    };
+    assert!(recipients[..10].iter().all(|who| is_seen(who)), "from the start");
+    all_accepted(&place, &old, &recipients[10..], |_| ());
+    let all_seen = || recipients.iter().all(|who| is_seen(who));
+    eventually("what was spooled since is seen", all_seen);
+    assert_eq!(health(&new), "degraded", "it has no spool of its own yet");
+    holder.execute_batch("ROLLBACK").expect("the lock is given back");
+    eventually("what waited is recorded", || {
+        assert!(all_seen(), "at every moment");
+        place.check(LIST, &recipients[19]) == 1
+    });
+    old.stop();
+    all_recorded(&place, new, &recipients);
+}
+
+/// Nobody would find what is written to a file that is gone.
+#[test]
+fn a_spool_that_was_removed_is_made_anew() {
+    let place = Place::with_store();
+    let service = place.serve();
+    eventually("there is a spool", || health(&service) == "ok");
+    fs::remove_file(place.data().join("spool")).expect("removed");
+    eventually("there is another", || place.data().join("spool").exists());
+    let holder = database(&place);
+    holder.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    let recipients = recipients(10);
+    all_accepted(&place, &service, &recipients, |_| ());
+    service.kill();
+    holder.execute_batch("ROLLBACK").expect("the lock is given back");
+    all_recorded(&place, place.serve(), &recipients);
+}
+
+/// What is damaged in the store keeps its own opt-outs in the spool, and no others.
+#[test]
+fn a_replay_that_meets_damage() {
+    let place = Place::with_store();
+    let recipients = recipients(600);
+    let damaged = [3, 300, 301, 599].map(|n| recipients[n].as_str());
+    for who in damaged {
+        place.done(&["suppress", who, "--list", "example.net", "--reason", "manual"]);
+    }
+    let holder = database(&place);
+    holder.execute("UPDATE recipient SET standing = x'ff'", []).expect("damaged");
+    let service = place.serve();
+    holder.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    all_accepted(&place, &service, &recipients, |_| ());
+    holder.execute_batch("ROLLBACK").expect("the lock is given back");
+    eventually("the others are recorded", || service.metric("optout_spool_waiting") == 4);
+    let others = recipients.iter().filter(|who| !damaged.contains(&who.as_str()));
+    assert!(others.step_by(50).all(|who| place.check(LIST, who) == 1));
+    assert_eq!(service.click(&place.link(LIST, "later@example.org", "")).status, 200);
+    assert_eq!(place.check(LIST, "later@example.org"), 1, "nothing is held up");
 }
 
 /// A start on a database that is none any more: the log says so, and clicks wait until it is one.

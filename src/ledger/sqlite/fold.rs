@@ -187,11 +187,10 @@ fn fold(
 }
 
 fn fold_one(transaction: &Transaction<'_>, id: RecipientId, head: u64) -> Result<(), WorkError> {
-    let mut row = RecipientRow::stored(transaction, id)?;
     // Another process may have folded it in.
-    match row.follow_chain(transaction, id, head)? {
-        true => row.put(transaction, id),
-        false => Ok(()),
+    match RecipientRow::to_fold(transaction, id, head)? {
+        Some(row) => row.put(transaction, id),
+        None => Ok(()),
     }
 }
 

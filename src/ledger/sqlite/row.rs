@@ -58,28 +58,49 @@ impl RecipientRow {
         head: Option<u64>,
     ) -> Result<Self, WorkError> {
         let mut row = Self::stored(connection, id)?;
-        if let Some(head) = head {
-            row.follow_chain(connection, id, head)?;
+        if let Some(head) = head.filter(|&head| row.last < Some(head)) {
+            row.follow_from(connection, id, existing_event(connection, head)?)?;
         }
         Ok(row)
     }
 
-    /// Folds in what is linked from `head` down to where the row is; `false` when that is nothing.
-    pub(super) fn follow_chain(
-        &mut self,
+    /// As it is to be written when the recipient's newest event is `head`; `None` when it is
+    /// written so already.
+    pub(super) fn to_fold(
         connection: &Connection,
         id: RecipientId,
         head: u64,
-    ) -> Result<bool, WorkError> {
+    ) -> Result<Option<Self>, WorkError> {
+        let newest = existing_event(connection, head)?;
+        // Whoever has one event has no row yet, or one that comes out the same.
+        let mut row = match newest.prior {
+            Some(_) => Self::stored(connection, id)?,
+            None => Self::default(),
+        };
+        let has_more = row.last < Some(head);
+        if has_more {
+            row.follow_from(connection, id, newest)?;
+        }
+        Ok(has_more.then_some(row))
+    }
+
+    /// Folds in what is linked from `newest` down to where the row is.
+    fn follow_from(
+        &mut self,
+        connection: &Connection,
+        id: RecipientId,
+        newest: EventRow,
+    ) -> Result<(), WorkError> {
         let mut unfolded = Vec::new();
-        let mut next = Some(head);
-        while let Some(number) = next.filter(|&number| self.last < Some(number)) {
-            let EventRow { event, prior } = existing_event(connection, number)?;
+        let mut next = Some(newest);
+        while let Some(EventRow { event, prior }) = next {
+            let number = event.number;
             if event.recipient != Some(id) || prior >= Some(number) {
                 return Err(WorkError::Damaged(format!("event {number} is linked wrongly")));
             }
             unfolded.push(event);
-            next = prior;
+            let older = prior.filter(|&prior| self.last < Some(prior));
+            next = older.map(|older| existing_event(connection, older)).transpose()?;
         }
         for event in unfolded.iter().rev() {
             if self.follow(event).is_none() {
@@ -87,7 +108,7 @@ impl RecipientRow {
                 return Err(WorkError::Damaged(detail));
             }
         }
-        Ok(!unfolded.is_empty())
+        Ok(())
     }
 
     /// Whether the recipient was known and is forgotten.

@@ -113,7 +113,10 @@ async fn link(
     let client = shared.client(peer, request.headers());
     // RFC 3986 section 6.2.2.2: an encoded unreserved character is the same character. What is
     // not UTF-8 opens nothing.
-    let token = &*percent_decode_str(token).decode_utf8_lossy();
+    let token = &*match token.contains('%') {
+        true => percent_decode_str(token).decode_utf8_lossy(),
+        false => token.into(),
+    };
     // Before the link is opened, so that a change of the keys in between counts.
     let key = shared.link_key(token);
     if request.method() != Method::POST {
