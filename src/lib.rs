@@ -44,7 +44,8 @@ and a few bits of everybody who is known, so that a first click reads nothing.
 
 When the store takes nothing, the recorder writes the sealed link to the [`ledger::Spool`] instead,
 and replays what waits there before anything newer. A store that does not open when the service
-starts is opened later ([`ledger::LateStore`]).
+starts is opened later ([`ledger::LateStore`]). While the process before still has the spool, what
+waits in it is read, so that the next one's checks see it.
 
 Commands of the command line, in processes of their own, call the same [`ledger::Store`]. A
 thread of the service looks every 5 ms whether anybody wrote, which costs SQLite a microsecond: it
@@ -107,8 +108,12 @@ follow the history notice.
 * **A POST's body is read before its link is opened**, also where it does not open: an unknown key,
   whose click is kept in the file `unclaimed` until the key is added or its place is needed, is then
   no different from a wrong tag. A retired key is not a missing one: its clicks are not kept.
+* **The answer to a provider names nobody.** It is one fixed line: providers do not read it, and a
+  link may have been forwarded.
 * **Counts of repeats follow later.** A repeat is answered without a transaction, and counted in the
   store within moments; a crash may lose some counts, never an event.
+* **A long replay gives way.** After a second of it the clicks that wait meanwhile are spooled behind
+  the rest, so that they are answered in time.
 * **One opt-out that cannot be recorded is set aside** at the end of the spool (damage to that
   recipient's pages, a key that is gone) so that the others can be; it is tried again each minute.
 * **Readers stand at the history's time**, the clock or the last event's `at` when the clock is
