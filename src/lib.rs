@@ -51,6 +51,15 @@ Commands of the command line, in processes of their own, call the same [`ledger:
 thread of the service looks every 5 ms whether anybody wrote, which costs SQLite a microsecond: it
 wakes those who wait for events, reads changed keys, and notices a store that was moved away.
 
+# The page
+
+[`serve::Catalogue`] says what senders and lists are called and what is offered, [`serve::Pages`] how the
+page looks and reads. A form posts to its own link, so the token is the authority, and bounds what can be
+asked for: its list, and the lists of that list's sender. What it asks for becomes acts of the same kind
+that the API and the command line record; all acts of a form are recorded together. Which lists are
+essential is a fact of the history ([`ledger::Essential`]), so that every answer, about the past too, has it
+from there.
+
 # What lies where
 
 The history is appended to a table that is keyed by the event's number alone. Events about one
@@ -108,6 +117,11 @@ follow the history notice.
 * **A POST's body is read before its link is opened**, also where it does not open: an unknown key,
   whose click is kept in the file `unclaimed` until the key is added or its place is needed, is then
   no different from a wrong tag. A retired key is not a missing one: its clicks are not kept.
+* **Taking back restores what stood before**, and never less: it ends what its own event made, and brings
+  no exceptions back. It is an `opt_in` event with the reason that it ends. A link takes back only its own
+  last act, within an hour; later coming back is the sender's sign-up.
+* **A frequency is enforced only for a named mailing**, since only the sender knows what one message is.
+  When something was last sent is no event: it is kept as long as it decides anything.
 * **The answer to a provider names nobody.** It is one fixed line: providers do not read it, and a
   link may have been forwarded.
 * **Counts of repeats follow later.** A repeat is answered without a transaction, and counted in the

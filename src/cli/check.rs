@@ -43,9 +43,10 @@ impl Check {
             |batch| {
                 let (texts, parsed): (Vec<String>, Vec<Recipient>) = batch.into_iter().unzip();
                 let (at, standings) = (store.moment(context.now())?, store.standings(&parsed)?);
+                let essential = store.essential()?;
                 let mut views = Vec::with_capacity(texts.len());
                 for (recipient, standing) in texts.into_iter().zip(standings) {
-                    let stands = standing.suppression_for(&self.list, at);
+                    let stands = standing.suppression_for(&self.list, at, &essential);
                     let suppression =
                         stands.map(|stands| SuppressionView::of(stands, &store)).transpose()?;
                     let suppressed = suppression.is_some();

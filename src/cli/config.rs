@@ -13,11 +13,11 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::Failure;
 use super::output::clean;
+use super::{Failure, catalogue};
 use crate::ledger::{DataDir, SpoolSettings};
 use crate::link::{BaseUrl, MailtoHost};
-use crate::serve::{Limits, ListenerSettings};
+use crate::serve::{Catalogue, Limits, ListenerSettings, Pages};
 
 /// How a key's value is written in the environment and after `--set`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("limits.write_seconds", Kind::Number),
     ("limits.record_seconds", Kind::Number),
     ("limits.drain_seconds", Kind::Number),
+    ("page.templates", Kind::Text),
+    ("page.languages", Kind::Text),
     ("spool.file", Kind::Text),
     ("spool.mebibytes", Kind::Number),
     ("log.level", Kind::Text),
@@ -56,15 +58,19 @@ const PREFIX: &str = "OPTOUT_";
 const ALIKE: f64 = 0.9;
 
 /// What is configured. The defaults are those of `deploy/optout.toml`, which a test compares.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Config {
     pub(super) data: PathBuf,
     pub(super) public: Public,
     pub(super) api: Api,
     pub(super) limits: LimitSeconds,
+    page: PageFiles,
     spool: SpoolFile,
     pub(super) log: Log,
+    /// The tables of the catalogue, and the file that they are in.
+    #[serde(skip)]
+    described: Option<(Table, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -92,6 +98,14 @@ pub(super) struct LimitSeconds {
     write_seconds: u64,
     record_seconds: u64,
     drain_seconds: u64,
+}
+
+/// Directories whose files come before those that are compiled in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PageFiles {
+    templates: Option<PathBuf>,
+    languages: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -134,8 +148,10 @@ impl Default for Config {
             public: Public::default(),
             api: Api::default(),
             limits: LimitSeconds::default(),
+            page: PageFiles::default(),
             spool: SpoolFile::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+            described: None,
         }
     }
 }
@@ -203,10 +219,14 @@ impl Config {
     ) -> Result<Self, Failure> {
         let mut table = Table::new();
         let mut config = Self::default();
+        let mut described = None;
         if let Some((place, text)) = file {
             table = parse(&text, &place)?;
+            let own = catalogue::TABLES.iter().filter_map(|name| table.remove_entry(*name));
+            let own: Table = own.collect();
             check_keys(&table, "", &place)?;
             config = resolve(&table, &place)?;
+            described = Some((own, place));
         }
         for (name, text) in variables {
             let found = name.to_str().map_or(Ok(None), key_of_variable)?;
@@ -229,8 +249,16 @@ impl Config {
             put(&mut table, key, value(text, *kind, &place)?);
             config = resolve(&table, &place)?;
         }
+        config.described = described;
         config.check()?;
         Ok(config)
+    }
+
+    /// What the page says of senders and lists.
+    pub(super) fn catalogue(&self) -> Result<Catalogue, Failure> {
+        let Some((table, place)) = &self.described else { return Ok(Catalogue::default()) };
+        let directory = Path::new(place).parent().unwrap_or(Path::new(""));
+        catalogue::read(table, directory, place)
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -292,6 +320,12 @@ impl Config {
         self.listener("api", self.api.max_connections)
     }
 
+    /// How the page looks and reads.
+    pub(super) fn pages(&self) -> Result<Pages, Failure> {
+        let (templates, languages) = (&self.page.templates, &self.page.languages);
+        Pages::load(templates.as_deref(), languages.as_deref()).map_err(Failure::new)
+    }
+
     /// Where opt-outs wait while the store takes none.
     pub(super) fn spool(&self) -> Option<SpoolSettings> {
         let size = self.spool.mebibytes * 1024 * 1024;
@@ -324,6 +358,7 @@ pub(crate) fn check_layers(
     let variables = variables.iter().map(|(name, text)| (name.into(), text.into()));
     let file = Some((name.to_owned(), text.to_owned()));
     Config::of_layers(file, variables, settings)
+        .and_then(|config| config.catalogue())
         .map(drop)
         .map_err(|failure| clean(&failure.message))
 }
@@ -440,6 +475,15 @@ mod tests {
     }
 
     #[test]
+    fn the_samples_catalogue_is_one() {
+        let lines = SAMPLE.lines().filter_map(|line| line.strip_prefix("#   "));
+        let example: Vec<_> = lines.filter(|line| !line.starts_with("logo")).collect();
+        let example = example.join("\n").parse().expect("it is TOML");
+        let catalogue = catalogue::read(&example, Path::new(""), "the sample");
+        assert_eq!(catalogue.expect("it fits").described().count(), 2);
+    }
+
+    #[test]
     fn the_sample_lists_every_key_with_its_default() {
         let table: Table = uncommented().parse().expect("the sample is TOML");
         check_keys(&table, "", "the sample").expect("all its keys are known");
@@ -462,6 +506,7 @@ mod tests {
             config.public.base_url.take().is_some() && config.public.mailto_host.take().is_some()
         );
         assert!(config.spool.file.take().is_some());
+        assert!(config.page.templates.take().is_some() && config.page.languages.take().is_some());
         assert_eq!(config, Config::default());
         assert_eq!(
             SAMPLE.parse::<Table>().map(|table| resolve(&table, "it")).ok().and_then(Result::ok),

@@ -3,6 +3,7 @@
 
 mod api_key;
 mod backup;
+mod catalogue;
 mod check;
 mod complete;
 mod config;

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::config::{Log, LogFormat, LogLevel};
-use super::{Context, Failure, Status, output};
+use super::{Context, Failure, Status, output, user};
 use crate::ledger::{KeyFile, LateStore, SqliteStore, Store};
 use crate::link::{BaseUrl, Keyring, Link, ONE_CLICK};
 use crate::serve::{ListenerSettings, Settings, Sockets, run};
@@ -54,6 +54,7 @@ impl Serve {
                 refuse_open_api(&**store, api)?;
             }
             let base_url = config.base_url(public)?;
+            let catalogue = config.catalogue()?;
             if config.may_mint() && !base_url.is_https() {
                 tracing::warn!(
                     "public.base_url is not https: no mailbox provider offers one-click for it"
@@ -66,6 +67,9 @@ impl Serve {
                 trusted_proxies: config.public.trusted_proxies.clone(),
                 public: config.public_listener(),
                 api: config.api_listener(),
+                catalogue,
+                user: user::name(),
+                pages: config.pages()?,
                 spool: config.spool(),
             };
             fit_into_descriptors([&mut settings.public, &mut settings.api]);

@@ -9,7 +9,9 @@
 
 mod api_key;
 mod backup;
+mod codes;
 mod data_dir;
+mod essential;
 mod event;
 mod key_file;
 mod late_store;
@@ -28,8 +30,10 @@ mod waiting;
 
 pub use api_key::{ApiKey, Role};
 pub use backup::{BackupError, Contents, Restored};
+pub use codes::{Action, Frequency, Reason, Source, Why};
 pub use data_dir::DataDir;
-pub use event::{Action, Event, Reason, Source, leaf_hash};
+pub use essential::Essential;
+pub use event::{Event, leaf_hash};
 pub use key_file::{KeyFile, KeyFileError, StoredKey};
 pub use late_store::LateStore;
 pub use policy::{Act, Decision, decide};
@@ -37,7 +41,7 @@ pub use recipient::{Recipient, RecipientError, RecipientId, Salt, StoreSecret};
 pub use recorder::{Kept, Recorder, RecorderCounts, SpoolSettings, Surroundings};
 pub use spool::{Spool, SpoolMark, Spooled};
 pub use sqlite::SqliteStore;
-pub use standing::{Standing, Suppression};
+pub use standing::{Preference, Standing, Suppression};
 pub use store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store,
     StoreError, Verification,

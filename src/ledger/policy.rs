@@ -4,7 +4,11 @@
 //! Reasons stand side by side: a recipient has at most one suppression for each scope and
 //! reason, each with its own end, and none replaces another. [`decide`] has the table.
 
-use super::event::{Action, Event, Reason};
+use std::str::FromStr;
+
+use super::codes::{Action, Frequency, Reason, Why};
+use super::essential::Essential;
+use super::event::Event;
 use super::standing::{Standing, Suppression};
 use super::time::Time;
 use crate::link::{ListId, Scope};
@@ -45,6 +49,29 @@ pub enum Act {
         /// Exactly its reason.
         reason: Reason,
     },
+    /// The recipient takes back an opt-out or a pause of theirs that has just been recorded.
+    TakeBack {
+        /// Exactly the suppression's scope.
+        scope: Scope,
+        /// [`Reason::Unsubscribe`] or [`Reason::Pause`].
+        reason: Reason,
+        /// The end it had before the act extended it; none, it ends now.
+        until: Option<Time>,
+    },
+    /// The recipient chooses how often a list's mail comes.
+    Prefer {
+        /// The list alone, nothing beneath it.
+        list: ListId,
+        /// How often at most.
+        frequency: Frequency,
+    },
+    /// The recipient says why they left.
+    Explain {
+        /// What they left.
+        scope: Scope,
+        /// Why.
+        why: Why,
+    },
     /// The recipient's address and texts are to be erased.
     Forget,
 }
@@ -77,10 +104,12 @@ impl Act {
     pub fn action(&self) -> Action {
         match self {
             Self::OptOut { .. } => Action::OptOut,
-            Self::OptIn { .. } => Action::OptIn,
+            Self::OptIn { .. } | Self::TakeBack { .. } => Action::OptIn,
             Self::Pause { .. } => Action::Pause,
             Self::Suppress { .. } => Action::Suppress,
             Self::Release { .. } => Action::Release,
+            Self::Prefer { .. } => Action::Preference,
+            Self::Explain { .. } => Action::Feedback,
             Self::Forget => Action::Forget,
         }
     }
@@ -91,8 +120,10 @@ impl Act {
             Self::OptOut { scope }
             | Self::Pause { scope, .. }
             | Self::Suppress { scope, .. }
-            | Self::Release { scope, .. } => Some(scope.clone()),
-            Self::OptIn { list } => Some(list.clone().into()),
+            | Self::Release { scope, .. }
+            | Self::TakeBack { scope, .. }
+            | Self::Explain { scope, .. } => Some(scope.clone()),
+            Self::OptIn { list } | Self::Prefer { list, .. } => Some(list.clone().into()),
             Self::Forget => None,
         }
     }
@@ -102,8 +133,10 @@ impl Act {
         match self {
             Self::OptOut { .. } => Some(Reason::Unsubscribe),
             Self::Pause { .. } => Some(Reason::Pause),
-            Self::Suppress { reason, .. } | Self::Release { reason, .. } => Some(*reason),
-            Self::OptIn { .. } | Self::Forget => None,
+            Self::Suppress { reason, .. }
+            | Self::Release { reason, .. }
+            | Self::TakeBack { reason, .. } => Some(*reason),
+            Self::OptIn { .. } | Self::Prefer { .. } | Self::Explain { .. } | Self::Forget => None,
         }
     }
 
@@ -111,7 +144,16 @@ impl Act {
     pub fn until(&self) -> Option<Time> {
         match self {
             Self::Pause { until, .. } => Some(*until),
-            Self::Suppress { until, .. } => *until,
+            Self::Suppress { until, .. } | Self::TakeBack { until, .. } => *until,
+            _ => None,
+        }
+    }
+
+    /// The event's value: what was chosen.
+    pub fn value(&self) -> Option<&'static str> {
+        match self {
+            Self::Prefer { frequency, .. } => Some(frequency.name()),
+            Self::Explain { why, .. } => Some(why.name()),
             _ => None,
         }
     }
@@ -127,20 +169,29 @@ impl Act {
                 Some(Self::Suppress { scope: scope?, reason: event.reason?, until: event.until })
             }
             Action::Release => Some(Self::Release { scope: scope?, reason: event.reason? }),
-            Action::OptIn => match scope? {
-                Scope::List(list) => Some(Self::OptIn { list }),
+            Action::OptIn => match (scope?, event.reason) {
+                (scope, Some(reason)) => Some(Self::TakeBack { scope, reason, until: event.until }),
+                (Scope::List(list), None) => Some(Self::OptIn { list }),
+                (Scope::Everything, None) => None,
+            },
+            Action::Preference => match scope? {
+                Scope::List(list) => Some(Self::Prefer { list, frequency: chosen(event)? }),
                 Scope::Everything => None,
             },
+            Action::Feedback => Some(Self::Explain { scope: scope?, why: chosen(event)? }),
             Action::Forget => Some(Self::Forget),
-            Action::Preference
-            | Action::Feedback
-            | Action::Bounce
+            Action::Bounce
             | Action::Complaint
             | Action::Import
             | Action::Restore
             | Action::Describe => None,
         }
     }
+}
+
+/// What an event's value says.
+fn chosen<T: FromStr>(event: &Event) -> Option<T> {
+    event.value.as_deref()?.parse().ok()
 }
 
 /// What an act came to.
@@ -162,6 +213,7 @@ pub struct Decision {
 /// | `Pause` S until U | pause for S begins | nothing ¹ | it ends at U ¹ |
 /// | `Suppress` S for R until U | R for S begins | nothing | it ends at U |
 /// | `Release` S of R | nothing | it ends | it ends |
+/// | `TakeBack` S of R until U | nothing | it ends at U, or now | nothing |
 ///
 /// ¹ and exceptions for lists within S end: the recipient's own act covers those lists again.
 ///
@@ -169,6 +221,10 @@ pub struct Decision {
 /// |---|---|---|---|---|
 /// | `OptIn` L | refused, nothing changes | they end | L becomes an exception beneath it | nothing |
 /// | `Forget` | nothing: suppressions outlive the address | nothing | nothing | nothing |
+///
+/// `Prefer` keeps how often the recipient wants one list, which suppresses nothing by itself, and
+/// `Explain` changes nothing. `TakeBack` does not bring exceptions back: it only ever restores less
+/// mail than there was.
 ///
 /// Whatever ends no later than it is recorded changes nothing. What is past its end stands no
 /// more, and is dropped at the recipient's next act. An exception
@@ -200,13 +256,16 @@ pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64)
         Act::Suppress { scope, reason, until } => after.hold(held(scope, *reason, *until), at),
         Act::Release { scope, reason } => after.end(scope, *reason),
         Act::OptIn { list } => {
+            // What outlasts an opt-in covers essential lists too.
             refused = after
-                .suppression_for(list, at)
+                .suppression_for(list, at, &Essential::default())
                 .filter(|strongest| strongest.reason.outlasts_opt_in())
                 .cloned();
             refused.is_none() && come_back(&mut after, list)
         }
-        Act::Forget => false,
+        Act::TakeBack { scope, reason, until } => after.shorten(scope, *reason, *until, event),
+        Act::Prefer { list, frequency } => after.prefer(list, *frequency, since),
+        Act::Explain { .. } | Act::Forget => false,
     };
     after.settle(at);
     Decision { standing: after, changed, refused }
@@ -272,7 +331,83 @@ mod tests {
     }
 
     fn stands(standing: &Standing, text: &str, at: i64) -> Option<Reason> {
-        standing.suppression_for(&list(text), time(at)).map(|suppression| suppression.reason)
+        standing
+            .suppression_for(&list(text), time(at), &Essential::default())
+            .map(|suppression| suppression.reason)
+    }
+
+    /// The row of taking back: what stood, what is taken back, whether that changes anything, and
+    /// the reason and end that stand then.
+    #[test]
+    fn every_cell_of_taking_back() {
+        use Reason::*;
+        let (sooner, later) = (Some(NOW + 50_000), Some(NOW + 90_000));
+        let back = |reason, until: Option<i64>| Act::TakeBack {
+            scope: scope("a"),
+            reason,
+            until: until.map(time),
+        };
+        let pause = |until| suppress("a", Pause, until);
+        type Left = Option<(Reason, Option<i64>)>;
+        let cells: &[(&[Act], Act, bool, Left)] = &[
+            (&[], back(Unsubscribe, None), false, None),
+            (&[opt_out("a")], back(Unsubscribe, None), true, None),
+            (&[opt_out("a")], back(Pause, None), false, Some((Unsubscribe, None))),
+            (&[opt_out("*")], back(Unsubscribe, None), false, Some((Unsubscribe, None))),
+            (&[pause(later)], back(Pause, None), true, None),
+            (&[pause(later)], back(Pause, sooner), true, Some((Pause, sooner))),
+            (&[pause(sooner)], back(Pause, later), false, Some((Pause, sooner))),
+        ];
+        for (before, act, changed, left) in cells {
+            let acts = [before, &[act.clone()][..]].concat();
+            let (standing, changes) = run(&acts);
+            assert_eq!(changes.last(), Some(changed), "{acts:?}");
+            let at = time(NOW + 10_000);
+            let stands = standing.suppression_for(&list("a"), at, &Essential::default());
+            let stands = stands.map(|own| (own.reason, own.until.map(Time::as_millis)));
+            assert_eq!(stands, *left, "{acts:?}");
+        }
+    }
+
+    #[test]
+    fn preferences_are_kept_for_each_list_and_suppress_nothing() {
+        let prefer = |text, frequency| Act::Prefer { list: list(text), frequency };
+        let explain = Act::Explain { scope: scope("a"), why: Why::Other };
+        let (standing, changes) = run(&[
+            prefer("b", Frequency::Weekly),
+            prefer("a", Frequency::Daily),
+            prefer("b", Frequency::Weekly),
+            prefer("b", Frequency::Monthly),
+            prefer("c", Frequency::Every),
+            prefer("a", Frequency::Every),
+            explain,
+        ]);
+        assert_eq!(changes, [true, true, false, true, false, true, false]);
+        assert_eq!(standing.preferences().len(), 1);
+        let chosen = standing.preference_for(&list("b")).expect("it is kept");
+        assert_eq!(chosen.frequency, Frequency::Monthly);
+        assert_eq!(stands(&standing, "b", NOW + 10_000), None);
+    }
+
+    #[test]
+    fn an_event_says_what_was_asked() {
+        let acts = [
+            opt_out("a"),
+            opt_in("a"),
+            Act::TakeBack { scope: Scope::Everything, reason: Reason::Pause, until: Some(time(9)) },
+            Act::Prefer { list: list("a"), frequency: Frequency::Quarterly },
+            Act::Explain { scope: scope("a"), why: Why::NeverAsked },
+        ];
+        for act in acts {
+            let event = Event {
+                scope: act.scope(),
+                reason: act.reason(),
+                until: act.until(),
+                value: act.value().map(str::to_owned),
+                ..Event::new(1, time(1), act.action(), crate::ledger::Source::Page)
+            };
+            assert_eq!(Act::of(&event), Some(act));
+        }
     }
 
     /// The first table, each cell: what stood, what is asked, whether it changes anything, and
@@ -332,7 +467,9 @@ mod tests {
     #[test]
     fn of_equal_reasons_the_narrowest_is_shown() {
         let (standing, _) = run(&[opt_out("*"), opt_out("b.a"), opt_out("a")]);
-        let shown = standing.suppression_for(&list("c.b.a"), time(NOW)).expect("suppressed");
+        let shown = standing
+            .suppression_for(&list("c.b.a"), time(NOW), &Essential::default())
+            .expect("suppressed");
         assert_eq!(shown.scope, scope("b.a"));
         assert_eq!(stands(&standing, "z", NOW), Some(Reason::Unsubscribe));
     }

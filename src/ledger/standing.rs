@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::event::Reason;
+use super::codes::{Frequency, Reason};
+use super::essential::Essential;
 use super::time::Time;
 use crate::link::{ListId, Scope};
 
@@ -34,6 +35,17 @@ impl Suppression {
     }
 }
 
+/// How often a recipient wants a list's mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preference {
+    /// The list alone.
+    pub list: ListId,
+    /// How often at most; never [`Frequency::Every`], which is no preference.
+    pub frequency: Frequency,
+    /// Since when, by the source's own account.
+    pub since: Time,
+}
+
 /// All that stands for one recipient: at most one suppression for each scope and reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -41,9 +53,16 @@ pub struct Standing {
     suppressions: Vec<Suppression>,
     /// Lists that the recipient came back to beneath a wider unsubscribe or pause; in order.
     exceptions: Vec<ListId>,
+    /// In the order of their lists, of which each has one at most.
+    preferences: Vec<Preference>,
 }
 
 impl Standing {
+    /// One suppression alone.
+    pub fn of(suppression: Suppression) -> Self {
+        Self { suppressions: vec![suppression], ..Self::default() }
+    }
+
     /// What is active at `at`, in the order of scope, then reason.
     pub fn active(&self, at: Time) -> impl Iterator<Item = &Suppression> {
         self.suppressions.iter().filter(move |suppression| suppression.is_active(at))
@@ -51,17 +70,25 @@ impl Standing {
 
     /// Why mail for `list` is not to be sent at `at`: of all that covers it the strongest, then
     /// the narrowest. `None` when it may be sent.
-    pub fn suppression_for(&self, list: &ListId, at: Time) -> Option<&Suppression> {
-        self.active(at)
-            .filter(|suppression| self.applies(suppression, list))
+    pub fn suppression_for(
+        &self,
+        list: &ListId,
+        at: Time,
+        essential: &Essential,
+    ) -> Option<&Suppression> {
+        self.applying(list, at, essential)
             .min_by_key(|suppression| (suppression.reason, Reverse(suppression.scope.depth())))
     }
 
-    /// The recipient's own opt-out that covers `list` at `at`, the narrowest of several.
-    pub fn unsubscribed_from(&self, list: &ListId, at: Time) -> Option<&Suppression> {
-        self.active(at)
-            .filter(|own| own.reason == Reason::Unsubscribe && self.applies(own, list))
-            .max_by_key(|own| own.scope.depth())
+    /// All that keeps mail for `list` back at `at`, in the order of scope, then reason.
+    pub fn applying(
+        &self,
+        list: &ListId,
+        at: Time,
+        essential: &Essential,
+    ) -> impl Iterator<Item = &Suppression> {
+        let is_essential = essential.covers(list, at);
+        self.active(at).filter(move |suppression| self.applies(suppression, list, is_essential))
     }
 
     /// What is active at `at` and includes all of `scope`.
@@ -69,15 +96,26 @@ impl Standing {
         self.active(at).filter(|suppression| suppression.scope.includes(scope))
     }
 
-    /// Whether a suppression that may cover `list` is not narrowed by an exception.
-    fn applies(&self, suppression: &Suppression, list: &ListId) -> bool {
-        let excepted = || is_wider(&suppression.scope, list) && self.exceptions.contains(list);
-        suppression.scope.covers(list) && (suppression.reason.outlasts_opt_in() || !excepted())
+    /// Whether a suppression covers `list`, and is not narrowed for it.
+    fn applies(&self, suppression: &Suppression, list: &ListId, is_essential: bool) -> bool {
+        let is_narrowed = || is_essential || self.exceptions.contains(list);
+        suppression.scope.covers(list) && !(is_narrowed_for(suppression, list) && is_narrowed())
     }
 
     /// The exceptions, in order.
     pub fn exceptions(&self) -> &[ListId] {
         &self.exceptions
+    }
+
+    /// How often the recipient wants each list for which they chose, in the order of the lists.
+    pub fn preferences(&self) -> &[Preference] {
+        &self.preferences
+    }
+
+    /// How often the recipient wants `list`, if they chose.
+    pub fn preference_for(&self, list: &ListId) -> Option<&Preference> {
+        let place = self.preferences.binary_search_by(|own| own.list.cmp(list));
+        place.ok().map(|place| &self.preferences[place])
     }
 
     fn find(&self, scope: &Scope, reason: Reason) -> Result<usize, usize> {
@@ -117,6 +155,38 @@ impl Standing {
         })
     }
 
+    /// Has what stands end at `until`, or at once; `false` when that is no sooner than it does.
+    pub(super) fn shorten(
+        &mut self,
+        scope: &Scope,
+        reason: Reason,
+        until: Option<Time>,
+        event: u64,
+    ) -> bool {
+        let Some(until) = until else { return self.end(scope, reason) };
+        let Ok(place) = self.find(scope, reason) else { return false };
+        let own = &mut self.suppressions[place];
+        let is_sooner = own.until.is_none_or(|end| until < end);
+        if is_sooner {
+            (own.until, own.event) = (Some(until), event);
+        }
+        is_sooner
+    }
+
+    /// Keeps how often a list is wanted; `false` when that was so before.
+    pub(super) fn prefer(&mut self, list: &ListId, frequency: Frequency, since: Time) -> bool {
+        let place = self.preferences.binary_search_by(|own| own.list.cmp(list));
+        let new = Preference { list: list.clone(), frequency, since };
+        match place {
+            Ok(place) if self.preferences[place].frequency == frequency => return false,
+            Ok(place) if frequency == Frequency::Every => drop(self.preferences.remove(place)),
+            Ok(place) => self.preferences[place] = new,
+            Err(_) if frequency == Frequency::Every => return false,
+            Err(place) => self.preferences.insert(place, new),
+        }
+        true
+    }
+
     /// The recipient's own act covers these lists again; `false` when none was excepted.
     pub(super) fn cover_again(&mut self, scope: &Scope) -> bool {
         let before = self.exceptions.len();
@@ -125,7 +195,7 @@ impl Standing {
     }
 
     pub(super) fn except(&mut self, list: &ListId) -> bool {
-        let beneath = self.suppressions.iter().any(|own| is_narrowed(own, list));
+        let beneath = self.suppressions.iter().any(|own| is_narrowed_for(own, list));
         match self.exceptions.binary_search(list) {
             Err(place) if beneath => {
                 self.exceptions.insert(place, list.clone());
@@ -139,13 +209,14 @@ impl Standing {
     pub(super) fn settle(&mut self, at: Time) {
         self.suppressions.retain(|suppression| suppression.is_active(at));
         let suppressions = &self.suppressions;
-        self.exceptions.retain(|list| suppressions.iter().any(|own| is_narrowed(own, list)));
+        self.exceptions.retain(|list| suppressions.iter().any(|own| is_narrowed_for(own, list)));
     }
 
     /// Bytes for a store's row; equal for equal standings, empty when nothing stands.
     ///
     /// Each suppression as reason (1 byte, its code), since (8, big-endian), until (8, 0 for
-    /// none), event (8), scope length (1), scope; then each exception as 0, list length (1), list.
+    /// none), event (8), scope length (1), scope; then each exception as 0, list length (1), list;
+    /// then each preference as 255, frequency (1, its code), since (8), list length (1), list.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64);
         for own in &self.suppressions {
@@ -159,6 +230,11 @@ impl Standing {
             bytes.push(EXCEPTION);
             push_text(&mut bytes, list.as_str());
         }
+        for own in &self.preferences {
+            bytes.extend([PREFERENCE, own.frequency.code()]);
+            bytes.extend(own.since.as_millis().to_be_bytes());
+            push_text(&mut bytes, own.list.as_str());
+        }
         bytes
     }
 
@@ -166,30 +242,39 @@ impl Standing {
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         let mut standing = Self::default();
         while let Some((&kind, rest)) = bytes.split_first() {
-            bytes = if kind == EXCEPTION {
-                let (list, rest) = take_text(rest)?;
-                standing.exceptions.push(list.parse().ok()?);
-                rest
-            } else {
-                let (suppression, rest) = take_suppression(Reason::from_code(kind)?, rest)?;
-                standing.suppressions.push(suppression);
-                rest
+            bytes = match kind {
+                EXCEPTION => {
+                    let (list, rest) = take_text(rest)?;
+                    standing.exceptions.push(list.parse().ok()?);
+                    rest
+                }
+                PREFERENCE => {
+                    let (preference, rest) = take_preference(rest)?;
+                    standing.preferences.push(preference);
+                    rest
+                }
+                reason => {
+                    let (suppression, rest) = take_suppression(Reason::from_code(reason)?, rest)?;
+                    standing.suppressions.push(suppression);
+                    rest
+                }
             };
         }
         Some(standing)
     }
 }
 
-/// Where a suppression's bytes have the code of its reason, which is never 0.
+/// Where a suppression's bytes have the code of its reason, which is never one of these.
 const EXCEPTION: u8 = 0;
+const PREFERENCE: u8 = 255;
 
 /// Whether `scope` covers `list` from above it.
 fn is_wider(scope: &Scope, list: &ListId) -> bool {
     scope.covers(list) && scope.as_str() != list.as_str()
 }
 
-/// Whether an exception for `list` would narrow this suppression.
-fn is_narrowed(suppression: &Suppression, list: &ListId) -> bool {
+/// Whether an exception for `list`, or its being essential, narrows this suppression.
+fn is_narrowed_for(suppression: &Suppression, list: &ListId) -> bool {
     !suppression.reason.outlasts_opt_in() && is_wider(&suppression.scope, list)
 }
 
@@ -202,6 +287,18 @@ fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (&length, rest) = bytes.split_first()?;
     let (text, rest) = rest.split_at_checked(length.into())?;
     Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+fn take_preference(bytes: &[u8]) -> Option<(Preference, &[u8])> {
+    let (&frequency, rest) = bytes.split_first()?;
+    let (since, rest) = rest.split_first_chunk()?;
+    let (list, rest) = take_text(rest)?;
+    let preference = Preference {
+        list: list.parse().ok()?,
+        frequency: Frequency::from_code(frequency)?,
+        since: Time::from_millis(i64::from_be_bytes(*since))?,
+    };
+    Some((preference, rest))
 }
 
 fn take_suppression(reason: Reason, bytes: &[u8]) -> Option<(Suppression, &[u8])> {

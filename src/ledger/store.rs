@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::api_key::ApiKey;
-use super::event::{Event, Source};
+use super::codes::{Frequency, Source};
+use super::essential::Essential;
+use super::event::Event;
 use super::policy::Act;
 use super::recipient::{Recipient, RecipientError, RecipientId};
 use super::spool::SpoolMark;
 use super::standing::{Standing, Suppression};
 use super::time::Time;
-use crate::link::{KeyId, Scope};
+use crate::link::{KeyId, ListId, Scope};
 
 /// A history, and what follows from it.
 ///
@@ -161,6 +163,41 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// When the store cannot be read.
     fn event(&self, number: u64) -> Result<Option<Event>, StoreError>;
+
+    /// Which lists were essential when.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn essential(&self) -> Result<Essential, StoreError>;
+
+    /// Records of each list whether it is essential, where that differs from what was recorded
+    /// before; `actor` is the operating system's user. Says how many differed.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn describe(
+        &self,
+        lists: &[(ListId, bool)],
+        actor: Option<&str>,
+        now: Time,
+    ) -> Result<usize, StoreError>;
+
+    /// Which of these recipients, who chose how often they want `list`, are not to be sent
+    /// `sending` yet, and then until when; in their order. The others are taken to be sent it.
+    /// The same sending gets the same answers whenever it asks.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn admit(
+        &self,
+        list: &ListId,
+        sending: &str,
+        recipients: &[(Recipient, Frequency)],
+        now: Time,
+    ) -> Result<Vec<Option<Time>>, StoreError>;
 
     /// Whether any event names exactly this scope.
     ///

@@ -43,8 +43,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 
+use super::codes::Source;
 use super::data_dir::{DataDir, io_error};
-use super::event::Source;
 use super::store::StoreError;
 use super::time::Time;
 use crate::link::KeyId;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::as_text;
-use super::event::{Action, Reason, Source};
-use super::standing::Suppression;
+use super::codes::{Action, Reason, Source};
+use super::standing::{Preference, Suppression};
 use super::store::{Entry, Store, StoreError};
 use super::time::Time;
 use crate::link::{KeyId, Scope};
@@ -15,8 +15,8 @@ pub struct SuppressionView {
     /// What it covers.
     #[serde(serialize_with = "as_text")]
     pub scope: Scope,
-    /// Why it stands.
-    pub reason: Reason,
+    /// Why it stands: a [`Reason`]'s name, or `frequency` for who wants the list less often.
+    pub reason: &'static str,
     /// Since when; `null` where the asker may not know.
     pub since: Option<Time>,
     /// When it ends by itself.
@@ -37,7 +37,7 @@ impl SuppressionView {
         let event = store.event(suppression.event)?;
         Ok(Self {
             scope: suppression.scope.clone(),
-            reason: suppression.reason,
+            reason: suppression.reason.name(),
             since: Some(suppression.since),
             until: suppression.until,
             campaign: event.and_then(|event| event.campaign),
@@ -54,9 +54,21 @@ impl SuppressionView {
     pub fn outline(suppression: &Suppression) -> Self {
         Self {
             scope: suppression.scope.clone(),
-            reason: suppression.reason,
+            reason: suppression.reason.name(),
             since: None,
             until: None,
+            campaign: None,
+            event: None,
+        }
+    }
+
+    /// For who chose how often they want the list, and is not to be sent anything until then.
+    pub fn too_early(preference: &Preference, until: Time) -> Self {
+        Self {
+            scope: preference.list.clone().into(),
+            reason: "frequency",
+            since: Some(preference.since),
+            until: Some(until),
             campaign: None,
             event: None,
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use super::event::Reason;
+use super::codes::Reason;
 use super::recipient::Recipient;
 use super::standing::Suppression;
 use super::store::Command;

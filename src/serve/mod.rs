@@ -5,6 +5,7 @@
 //! no SQL.
 
 mod api;
+mod catalogue;
 mod click;
 mod listener;
 mod log_limit;
@@ -27,11 +28,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use api::headers::MintedView;
+pub use catalogue::{Catalogue, CatalogueError, Described, Logo, Sender, Text};
+pub use public::Pages;
 pub(crate) use public::is_the_pages_form;
 pub use settings::{Limits, ListenerSettings, Settings};
 pub use sockets::{BindError, Sockets};
 
-use crate::ledger::{DataDir, LateStore, Time};
+use crate::ledger::{DataDir, LateStore, StoreError, Time};
 use phase::Phase;
 use shared::Shared;
 
@@ -42,6 +45,9 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// How often it is seen whether a store opened that did not at the start.
 const OPEN_WAIT: Duration = Duration::from_millis(200);
+
+/// How often what could not be recorded about lists is tried again.
+const DESCRIBE_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs the service on `sockets` until `stop` resolves, then answers what was accepted and
 /// records what waits.
@@ -57,8 +63,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (phase, phases) = watch::channel(Phase::Serving);
-    let warming = tokio::task::spawn_blocking(warm(Arc::clone(&store), phases.clone()));
-    let shared = Arc::new(Shared::start(store, dir, settings, phases.clone())?);
+    let shared = Arc::new(Shared::start(Arc::clone(&store), dir, settings, phases.clone())?);
+    let warming = tokio::task::spawn_blocking(warm(Arc::clone(&shared), store, phases.clone()));
     let public = listener::serve(
         sockets.public,
         Arc::clone(&shared),
@@ -88,12 +94,23 @@ pub async fn run(
     public.and(api)
 }
 
-/// Reads into memory what the store answers quickly from, while the service is answering already.
-fn warm(store: Arc<LateStore>, phases: watch::Receiver<Phase>) -> impl FnOnce() {
+/// Records what the catalogue describes, and reads into memory what the store answers quickly from,
+/// while the service is answering already.
+fn warm(
+    shared: Arc<Shared>,
+    store: Arc<LateStore>,
+    phases: watch::Receiver<Phase>,
+) -> impl FnOnce() {
     move || {
         let stopping = || *phases.borrow() > Phase::Serving;
         while store.get().is_err() && !stopping() {
             std::thread::sleep(OPEN_WAIT);
+        }
+        while let Err(error) = describe(&shared)
+            && !stopping()
+        {
+            tracing::warn!(%error, "which lists are essential cannot be recorded yet");
+            std::thread::sleep(DESCRIBE_WAIT);
         }
         let warmed = store.get().and_then(|store| store.warm(&stopping));
         if let Err(error) = warmed
@@ -102,6 +119,19 @@ fn warm(store: Arc<LateStore>, phases: watch::Receiver<Phase>) -> impl FnOnce() 
             tracing::warn!(%error, "the store cannot be read into memory: answers stay slower");
         }
     }
+}
+
+/// Records which lists are essential, where the configuration changed that.
+fn describe(shared: &Shared) -> Result<(), StoreError> {
+    let store = shared.store()?;
+    let (at, settings) = (store.moment(now())?, &shared.settings);
+    let differences = settings.catalogue.differences(&store.essential()?, at);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let changed = store.describe(&differences, settings.user.as_deref(), now())?;
+    tracing::info!(changed, "lists became essential or ordinary");
+    Ok(())
 }
 
 /// The clock of this room.

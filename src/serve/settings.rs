@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::catalogue::Catalogue;
+use super::public::Pages;
 use crate::ledger::SpoolSettings;
 use crate::link::{BaseUrl, MailtoHost};
 
@@ -22,6 +24,12 @@ pub struct Settings {
     pub public: ListenerSettings,
     /// The API listener.
     pub api: ListenerSettings,
+    /// What the page says of senders and lists.
+    pub catalogue: Catalogue,
+    /// The operating system's user, as who the service records what the catalogue describes.
+    pub user: Option<String>,
+    /// How the page looks and reads.
+    pub pages: Pages,
     /// Where opt-outs wait while the store takes none.
     pub spool: Option<SpoolSettings>,
 }

@@ -141,6 +141,23 @@ impl Shared {
         Ok(outcome)
     }
 
+    /// Records several acts together and counts them; durable when it returns `Ok`.
+    pub(super) async fn record_together(
+        &self,
+        commands: Vec<Command>,
+        limit: Duration,
+    ) -> Result<Vec<Outcome>, Arc<StoreError>> {
+        let kinds: Vec<_> =
+            commands.iter().map(|command| (command.act.action(), command.source)).collect();
+        let recorded = self.recorder.record_together(commands);
+        let recorded = tokio::time::timeout(limit, recorded).await;
+        let outcomes = recorded.map_err(|_| Arc::new(StoreError::Overloaded))??;
+        for ((action, source), outcome) in kinds.into_iter().zip(&outcomes) {
+            self.metrics.act(action, source, outcome.changed);
+        }
+        Ok(outcomes)
+    }
+
     /// Records the opt-out that a link asks for, or spools it; durable when it returns `Ok`. It is
     /// asked for at once, before the future is polled.
     pub(super) fn record_click(

@@ -93,18 +93,18 @@ fn the_page_has_one_button_and_says_what_stopped_and_since_when() {
     let path = place.link(LIST, RECIPIENT, "");
     let html = ["Accept: text/html,application/xhtml+xml"];
     let before = service.public("GET", &path, &html, b"");
-    assert_eq!(before.body.matches("<button").count(), 1);
+    assert_eq!(before.body.matches(r#"class="main""#).count(), 1);
     assert!(before.body.contains("a***@e***.org") && !before.body.contains(RECIPIENT));
     let form = ["Accept: text/html", "Content-Type: application/x-www-form-urlencoded"];
     let after = service.public("POST", &path, &form, b"act=opt_out");
-    assert_eq!((after.status, after.body.matches("<button").count()), (200, 0));
+    assert_eq!((after.status, after.body.matches(r#"class="main""#).count()), (200, 0));
     assert!(after.body.contains("You have unsubscribed") && after.body.contains(LIST));
     let event = &place.history()[0];
     let at = event["at"].as_str().expect("a time");
-    assert!(after.body.contains(&format!("{} {} UTC", &at[..10], &at[11..16])), "{}", after.body);
+    assert!(after.body.contains(&format!("at {} UTC", &at[11..16])), "{}", after.body);
     assert_eq!(event["source"], "page");
     let again = service.public("GET", &path, &html, b"");
-    assert!(again.body.contains("You are unsubscribed") && !again.body.contains("<button"));
+    assert!(again.body.contains("You are unsubscribed") && !again.body.contains(r#"class="main""#));
 }
 
 #[test]

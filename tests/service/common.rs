@@ -19,6 +19,7 @@ pub const LIST: &str = "weekly.news.example.com";
 pub struct Place {
     dir: TempDir,
     settings: Vec<String>,
+    configuration: Option<PathBuf>,
 }
 
 impl Place {
@@ -29,7 +30,7 @@ impl Place {
             "public.base_url=https://leave.example.com".to_owned(),
             "public.mailto_host=leave.example.com".to_owned(),
         ];
-        Self { dir, settings }
+        Self { dir, settings, configuration: None }
     }
 
     /// With a store in it.
@@ -41,6 +42,14 @@ impl Place {
 
     pub fn set(mut self, setting: &str) -> Self {
         self.settings.push(setting.to_owned());
+        self
+    }
+
+    /// With a configuration file.
+    pub fn configured(mut self, configuration: &str) -> Self {
+        let path = self.dir.path().join("optout.toml");
+        std::fs::write(&path, configuration).expect("written");
+        self.configuration = Some(path);
         self
     }
 
@@ -56,6 +65,9 @@ impl Place {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_optout"));
         command.current_dir(self.dir.path()).arg("--data").arg(self.data());
+        if let Some(path) = &self.configuration {
+            command.arg("--config").arg(path);
+        }
         for setting in &self.settings {
             command.args(["--set", setting]);
         }

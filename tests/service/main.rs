@@ -13,6 +13,7 @@ mod erase;
 mod faults;
 mod mail;
 mod overload;
+mod page;
 mod readers;
 mod store;
 mod unclaimed;

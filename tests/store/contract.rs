@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use optout::ledger::{
-    Act, ApiKey, Command, DataDir, ForgetRequest, Note, Page, Reason, Recipient, Role, Source,
-    SqliteStore, Store, Time,
+    Act, ApiKey, Command, DataDir, Essential, ForgetRequest, Note, Page, Reason, Recipient, Role,
+    Source, SqliteStore, Store, Time,
 };
 use optout::link::{KeyId, Scope};
 use tempfile::TempDir;
@@ -112,12 +112,20 @@ fn what_is_recorded_is_there_for_everybody_at_once(subject: &impl Subject) {
     for store in [&one, &other, &subject.open()] {
         let standings = store.standings(&[recipient("A@example.org"), recipient("b@example.org")]);
         let standings = standings.expect("read");
-        let stands = standings[0].suppression_for(&"x.y".parse().expect("a list"), at(1));
+        let stands = standings[0].suppression_for(
+            &"x.y".parse().expect("a list"),
+            at(1),
+            &Essential::default(),
+        );
         assert_eq!(
             stands.map(|stands| (stands.reason, stands.since, stands.event)),
             Some((Reason::Unsubscribe, at(0), 1))
         );
-        assert!(standings[1].suppression_for(&"x.y".parse().expect("a list"), at(1)).is_none());
+        assert!(
+            standings[1]
+                .suppression_for(&"x.y".parse().expect("a list"), at(1), &Essential::default())
+                .is_none()
+        );
         assert!(
             store.knows(&scope("x.y")).expect("read") && !store.knows(&scope("y")).expect("read")
         );

@@ -8,12 +8,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use optout::ledger::{
-    ApiKey, Command, DataDir, Entry, Event, ForgetRequest, Forgotten, Holding, KeyFile, LateStore,
-    Look, Outcome, Page, Reason, Recipient, SpoolMark, SpoolSettings, SqliteStore, Standing, Store,
-    StoreError, Time, Verification,
+    ApiKey, Command, DataDir, Entry, Essential, Event, ForgetRequest, Forgotten, Frequency,
+    Holding, KeyFile, LateStore, Look, Outcome, Page, Reason, Recipient, SpoolMark, SpoolSettings,
+    SqliteStore, Standing, Store, StoreError, Time, Verification,
 };
 use optout::link::{BaseUrl, KeyId, Link, ListId, Scope, SigningKey};
-use optout::serve::{Limits, ListenerSettings, Settings, Sockets, run};
+use optout::serve::{Catalogue, Limits, ListenerSettings, Pages, Settings, Sockets, run};
 
 const LIST: &str = "weekly.example.com";
 
@@ -133,6 +133,9 @@ through_call! {
     entries(page: Page, limit: usize) -> Vec<Entry>;
     entries_about(recipient: &Recipient, before: u64, limit: usize) -> Vec<Entry>;
     event(number: u64) -> Option<Event>;
+    essential() -> Essential;
+    describe(lists: &[(ListId, bool)], actor: Option<&str>, now: Time) -> usize;
+    admit(list: &ListId, sending: &str, who: &[(Recipient, Frequency)], now: Time) -> Vec<Option<Time>>;
     knows(scope: &Scope) -> bool;
     look() -> Look;
     check_place() -> ();
@@ -214,7 +217,8 @@ impl Place {
         let who = Recipient::parse(recipient).expect("a recipient");
         let standing = self.store().standings(&[who]).expect("read").remove(0);
         let now = Time::from(std::time::SystemTime::now());
-        let stands = standing.suppression_for(&list, now).map(|stands| stands.reason);
+        let stands =
+            standing.suppression_for(&list, now, &Essential::default()).map(|stands| stands.reason);
         let spool = std::fs::read(self.data().spool()).unwrap_or_default();
         let token = self.token(recipient);
         stands == Some(Reason::Unsubscribe)
@@ -238,6 +242,9 @@ fn settings(data: &DataDir) -> Settings {
         trusted_proxies: Vec::new(),
         public: listener("public"),
         api: listener("api"),
+        catalogue: Catalogue::default(),
+        user: None,
+        pages: Pages::load(None, None).expect("they are compiled in"),
         spool: Some(SpoolSettings { path: data.spool(), size: 64 * 1024 }),
     }
 }

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use optout::ledger::{
-    Act, Command, DataDir, ForgetRequest, Page, Reason, Recipient, Source, SqliteStore, Store, Time,
+    Act, Command, DataDir, Essential, ForgetRequest, Page, Reason, Recipient, Source, SqliteStore,
+    Store, Time,
 };
 use optout::link::{ListId, Scope};
 use proptest::prelude::*;
@@ -338,7 +339,9 @@ fn compare(store: &dyn Store, model: &Model, now: Time) {
     for (who, standing) in standings.iter().enumerate() {
         for list in LISTS {
             let list_id: ListId = list.parse().expect("a list");
-            let stands = standing.suppression_for(&list_id, now).map(|stands| stands.reason);
+            let stands = standing
+                .suppression_for(&list_id, now, &Essential::default())
+                .map(|stands| stands.reason);
             assert_eq!(stands, model.suppressed(who, list, now), "{} {list}", RECIPIENTS[who]);
         }
         let active: Vec<(Scope, Reason, Option<Time>)> =

@@ -100,6 +100,8 @@ pub enum Kept {
 #[derive(Debug)]
 enum Message {
     Record(Box<Asked>),
+    /// In one transaction.
+    RecordTogether(Vec<Asked>),
     /// Record what was queued before, and end.
     Finish,
 }
@@ -170,6 +172,35 @@ impl Recorder {
         link: String,
     ) -> impl Future<Output = Answer> + use<> {
         self.ask(command, Some(link))
+    }
+
+    /// Records several acts in one transaction, of which damage met by one is the only exception;
+    /// else as [`Recorder::record`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Recorder::record`]; then some may have been recorded, and asking again is harmless.
+    pub fn record_together(
+        &self,
+        commands: Vec<Command>,
+    ) -> impl Future<Output = Result<Vec<Outcome>, Arc<StoreError>>> + use<> {
+        let (mut all, mut answers) = (Vec::new(), Vec::new());
+        for command in commands {
+            let (reply, answer) = oneshot::channel();
+            all.push(Asked { command, link: None, reply });
+            answers.push(answer);
+        }
+        let _ = self.queue.try_send(Message::RecordTogether(all));
+        async {
+            let mut outcomes = Vec::with_capacity(answers.len());
+            for answer in answers {
+                match answer.await.unwrap_or_else(|_| Err(Arc::new(StoreError::Overloaded)))? {
+                    Kept::Recorded(outcome) => outcomes.push(outcome),
+                    Kept::Spooled(_) => return Err(Arc::new(StoreError::Failed("acts"))),
+                }
+            }
+            Ok(outcomes)
+        }
     }
 
     /// Queues the act at once, so that no copy of it is kept while the answer is waited for.

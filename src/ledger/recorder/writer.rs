@@ -120,6 +120,7 @@ impl Writer {
         for message in messages {
             match message {
                 Message::Record(asked) => all.push(*asked),
+                Message::RecordTogether(asked) => all.extend(asked),
                 Message::Finish => finish = true,
             }
         }

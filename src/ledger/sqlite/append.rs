@@ -10,13 +10,14 @@ use super::index::{Index, Seen};
 use super::read;
 use super::row::{Kept, RecipientRow};
 use super::{WorkError, row_number};
-use crate::ledger::event::{Event, Source, bounded, leaf_hash};
+use crate::ledger::codes::{Action, Source};
+use crate::ledger::event::{Event, bounded, leaf_hash};
 use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::{RecipientId, StoreSecret};
 use crate::ledger::spool::SpoolMark;
 use crate::ledger::store::{Command, Note, Outcome};
 use crate::ledger::time::Time;
-use crate::link::{KeyId, Scope};
+use crate::link::{KeyId, ListId, Scope};
 
 /// Within this time what changes nothing and was there before is counted, not stored.
 const REPEAT_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -155,6 +156,33 @@ impl<'t> Batch<'t> {
         Ok(outcome)
     }
 
+    /// Records that a list became essential or ordinary, unless it is so already; whether it did.
+    pub(super) fn describe(
+        &mut self,
+        list: &ListId,
+        is_essential: bool,
+        actor: Option<&str>,
+    ) -> Result<bool, WorkError> {
+        if read::essential(self.transaction, self.last)?.covers(list, self.at) == is_essential {
+            return Ok(false);
+        }
+        self.last += 1;
+        let event = Event {
+            changed: true,
+            scope: Some(list.clone().into()),
+            value: Some(if is_essential { "essential" } else { "ordinary" }.to_owned()),
+            actor: actor.map(bounded),
+            ..Event::new(self.last, self.at, Action::Describe, Source::Cli)
+        };
+        self.insert(&event, None)?;
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO description (event, list, at, essential) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![row_number(self.last), list.as_str(), self.at, is_essential])?;
+        Ok(true)
+    }
+
     /// Whether the recipient's events of the last day hold the same already.
     fn is_repeat(
         &self,
@@ -171,6 +199,7 @@ impl<'t> Batch<'t> {
                 && event.source == command.source
                 && event.scope == command.act.scope()
                 && event.reason == command.act.reason()
+                && event.value.as_deref() == command.act.value()
                 && note.is_none_or(|note| event.note == Some(note))
         };
         let mut next = row.last;
@@ -222,6 +251,7 @@ impl<'t> Batch<'t> {
             scope: command.act.scope(),
             reason: command.act.reason(),
             until: command.act.until(),
+            value: command.act.value().map(str::to_owned),
             actor: command.actor.as_deref().map(bounded),
             key: command.key,
             campaign: command.campaign.as_deref().filter(|text| !text.is_empty()).map(bounded),

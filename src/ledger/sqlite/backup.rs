@@ -13,8 +13,9 @@ use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use super::{SqliteStore, WorkError, erase, meta, read, row_number, sql_error};
 use crate::ledger::backup::{BackupError, BackupFile, Contents, Draft, Restored};
+use crate::ledger::codes::{Action, Source};
 use crate::ledger::data_dir::{DataDir, io_error};
-use crate::ledger::event::{Action, Event, Source, bounded, leaf_hash};
+use crate::ledger::event::{Event, bounded, leaf_hash};
 use crate::ledger::key_file::KeyFile;
 use crate::ledger::spool::Spool;
 use crate::ledger::staging::Staging;

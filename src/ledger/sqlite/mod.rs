@@ -12,6 +12,7 @@ mod index;
 mod read;
 mod row;
 mod schema;
+mod sending;
 mod verify;
 
 use std::fs::{self, File};
@@ -28,9 +29,12 @@ use append::Batch;
 use fold::{Folder, Folding};
 use index::Index;
 use row::RecipientRow;
+use sending::Sending;
 
 use crate::ledger::api_key::ApiKey;
+use crate::ledger::codes::Frequency;
 use crate::ledger::data_dir::{DataDir, io_error};
+use crate::ledger::essential::Essential;
 use crate::ledger::event::Event;
 use crate::ledger::key_file::KeyFile;
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
@@ -41,7 +45,7 @@ use crate::ledger::store::{
     Verification,
 };
 use crate::ledger::time::Time;
-use crate::link::{KeyId, Scope};
+use crate::link::{KeyId, ListId, Scope};
 
 /// How long a statement waits for another process's transaction.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -409,6 +413,43 @@ impl Store for SqliteStore {
 
     fn event(&self, number: u64) -> Result<Option<Event>, StoreError> {
         self.read(|transaction| Ok(read::event_row(transaction, number)?.map(|row| row.event)))
+    }
+
+    fn essential(&self) -> Result<Essential, StoreError> {
+        self.read(|transaction| read::essential(transaction, u64::MAX))
+    }
+
+    fn describe(
+        &self,
+        lists: &[(ListId, bool)],
+        actor: Option<&str>,
+        now: Time,
+    ) -> Result<usize, StoreError> {
+        self.append(now, |batch| {
+            let mut differed = 0;
+            for (list, is_essential) in lists {
+                differed += usize::from(batch.describe(list, *is_essential, actor)?);
+            }
+            Ok(differed)
+        })
+    }
+
+    fn admit(
+        &self,
+        list: &ListId,
+        sending: &str,
+        recipients: &[(Recipient, Frequency)],
+        now: Time,
+    ) -> Result<Vec<Option<Time>>, StoreError> {
+        self.write(|transaction| {
+            let each = recipients.iter().map(|(recipient, frequency)| {
+                let salt = self.secret.salt(recipient);
+                let id = salt.identify(recipient);
+                let sending = Sending { id, salt: &salt, list, name: sending };
+                sending::admit(transaction, &sending, *frequency, now)
+            });
+            each.collect()
+        })
     }
 
     fn knows(&self, scope: &Scope) -> Result<bool, StoreError> {

@@ -8,6 +8,7 @@ use super::index::Index;
 use super::row::RecipientRow;
 use super::{Watch, WorkError, row_number, schema};
 use crate::ledger::api_key::ApiKey;
+use crate::ledger::essential::Essential;
 use crate::ledger::event::Event;
 use crate::ledger::recipient::RecipientId;
 use crate::ledger::spool::SpoolMark;
@@ -115,6 +116,21 @@ impl Newer {
             *head = newest.get(id).copied().or(*head);
         }
     }
+}
+
+/// What the history's `describe` events up to `upto` say.
+pub(super) fn essential(connection: &Connection, upto: u64) -> Result<Essential, WorkError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT list, at, essential FROM description WHERE event <= ?1 ORDER BY event",
+    )?;
+    let mut rows = statement.query([row_number(upto)])?;
+    let mut essential = Essential::default();
+    while let Some(row) = rows.next()? {
+        let list = row.get_ref(0)?.as_str().ok().and_then(|text| text.parse().ok());
+        let list = list.ok_or_else(|| WorkError::Damaged("a description names no list".into()))?;
+        essential.describe(list, row.get(1)?, row.get(2)?);
+    }
+    Ok(essential)
 }
 
 /// Takes into the index what was appended since.

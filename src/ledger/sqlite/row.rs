@@ -8,7 +8,8 @@ use rusqlite::{Connection, Row, params};
 
 use super::read::{EventRow, existing_event};
 use super::{WorkError, row_number};
-use crate::ledger::event::{Action, Event};
+use crate::ledger::codes::Action;
+use crate::ledger::event::Event;
 use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::RecipientId;
 use crate::ledger::standing::Standing;

@@ -68,14 +68,41 @@ const MIGRATIONS: &[&str] = &[
      ) STRICT;",
     // Rows of `recipient` are written behind the events; up to this one they all are.
     "INSERT INTO meta (name, value) SELECT 'folded', coalesce(max(number), 0) FROM event;",
+    // What `describe` events say, of which there are few; and when recipients who chose how often
+    // they want a list were last sent something, or until when they were not.
+    "CREATE TABLE description (
+         event INTEGER PRIMARY KEY,
+         list TEXT NOT NULL,
+         at INTEGER NOT NULL,
+         essential INTEGER NOT NULL
+     ) STRICT;
+
+     CREATE TABLE sending (
+         recipient BLOB NOT NULL,
+         list TEXT NOT NULL,
+         name BLOB NOT NULL,
+         at INTEGER NOT NULL,
+         until INTEGER,
+         PRIMARY KEY (recipient, list, name)
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The schema that this program knows.
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// The tables that the migrations leave.
-pub(super) const TABLES: &[&str] =
-    &["meta", "event", "personal", "recipient", "scope", "repeats", "key_use", "api_key"];
+pub(super) const TABLES: &[&str] = &[
+    "meta",
+    "event",
+    "personal",
+    "recipient",
+    "scope",
+    "repeats",
+    "key_use",
+    "api_key",
+    "description",
+    "sending",
+];
 
 /// What to do with a database that holds nothing yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,10 +17,13 @@ use super::fold;
 use super::read::{self, existing_event, personal_text};
 use super::row::RecipientRow;
 use super::{SqliteStore, WorkError, row_number, schema};
-use crate::ledger::event::{Action, Event, leaf_hash};
+use crate::ledger::codes::Action;
+use crate::ledger::essential::Essential;
+use crate::ledger::event::{Event, leaf_hash};
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
 use crate::ledger::store::{StoreError, Verification};
 use crate::ledger::time::Time;
+use crate::link::Scope;
 
 /// How often progress is told, in events.
 const PROGRESS_STEP: u64 = 10_000;
@@ -44,6 +47,7 @@ pub(super) fn verify(
         in_chains: 0,
         texts_in_chains: 0,
         scopes: BTreeSet::new(),
+        described: Essential::default(),
         last_at: None,
     };
     match check.run(store, progress) {
@@ -66,6 +70,8 @@ struct Check<'s> {
     in_chains: u64,
     texts_in_chains: u64,
     scopes: BTreeSet<String>,
+    /// What the `describe` events say.
+    described: Essential,
     last_at: Option<Time>,
 }
 
@@ -154,6 +160,10 @@ impl Check<'_> {
         }
         self.last_at = Some(event.at);
         self.about_recipients += u64::from(event.recipient.is_some());
+        if let (Action::Describe, Some(Scope::List(list))) = (event.action, &event.scope) {
+            let is_essential = event.value.as_deref() == Some("essential");
+            self.described.describe(list.clone(), event.at, is_essential);
+        }
         if let Some(scope) = event.scope.filter(|scope| !self.scopes.contains(scope.as_str())) {
             self.scopes.insert(scope.to_string());
         }
@@ -367,6 +377,9 @@ impl Check<'_> {
         // A scope that came since the check began is in no event that was read.
         if let Some(missing) = self.scopes.difference(&kept).next() {
             self.fault(format!("the scope {missing} of an event is not among the known ones"));
+        }
+        if read::essential(transaction, self.end)? != self.described {
+            self.fault("which lists are essential does not follow from the history".to_owned());
         }
         let strangers = Self::strangers(transaction)?;
         if strangers > 0 {

@@ -13,11 +13,15 @@ use super::access::Caller;
 use super::request::{Parameters, json_body, known_recipient, parse};
 use super::{Problem, json};
 use crate::ledger::{
-    Recipient, Standing, Store, StoreError, Suppression, SuppressionView, as_text,
+    Frequency, Preference, Recipient, Standing, Store, StoreError, Suppression, SuppressionView,
+    as_text,
 };
 use crate::link::{ListId, Scope};
 
 const MAX_RECIPIENTS: usize = 10_000;
+
+/// As long as a line of a message's header may be, in octets (RFC 5322 section 2.1.1).
+const MAX_SENDING: usize = 998;
 
 #[derive(Serialize)]
 struct One {
@@ -27,6 +31,9 @@ struct One {
     known: bool,
     suppressed: bool,
     suppression: Option<SuppressionView>,
+    /// How often the recipient wants the list, if they chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency: Option<Frequency>,
 }
 
 /// `GET /v1/check?list=L&recipient=R`.
@@ -40,23 +47,25 @@ pub(super) async fn one(
     let list: ListId = parse("list", &list)?;
     caller.require_list(&list)?;
     if is_surely_free(shared, &list, &recipient) {
-        let free = One { recipient, list, known: true, suppressed: false, suppression: None };
+        let (known, suppressed, suppression, frequency) = (true, false, None, None);
+        let free = One { recipient, list, known, suppressed, suppression, frequency };
         return Ok(json(StatusCode::OK, &free));
     }
     // The store may be unable to say, or not know yet.
     let waiting = shared.waiting().covering(&Recipient::of_link(&recipient), &list);
     if let Some(waiting) = waiting {
-        let suppression = Some(caller.view_waiting(&waiting));
-        let one = One { recipient, list, known: true, suppressed: true, suppression };
+        let (suppression, frequency) = (Some(caller.view_waiting(&waiting)), None);
+        let one = One { recipient, list, known: true, suppressed: true, suppression, frequency };
         return Ok(json(StatusCode::OK, &one));
     }
     let caller = caller.clone();
     let answer = shared.read(move |store| {
         let mut looked_up = look_up(store, &caller, &list, std::slice::from_ref(&recipient))?;
+        let frequency = looked_up.chosen.first().map(|(_, _, preference)| preference.frequency);
         Ok(match looked_up.answers.pop() {
             Some(Ok(suppression)) => {
                 let (known, suppressed) = (looked_up.known, suppression.is_some());
-                Ok(One { recipient, list, known, suppressed, suppression })
+                Ok(One { recipient, list, known, suppressed, suppression, frequency })
             }
             Some(Err(error)) => Err(Problem::field("recipient", error)),
             None => Err(Problem::internal(&"no answer for a recipient")),
@@ -76,6 +85,8 @@ fn is_surely_free(shared: &Shared, list: &ListId, recipient: &str) -> bool {
 struct ManyBody {
     list: String,
     recipients: Vec<String>,
+    /// The sender's name for what is about to be sent.
+    sending: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -85,7 +96,16 @@ struct Many {
     known: bool,
     checked: usize,
     suppressed: Vec<Suppressed>,
+    /// Of those who chose and are not suppressed by anything else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    frequencies: Vec<Chosen>,
     errors: Vec<Refused>,
+}
+
+#[derive(Serialize)]
+struct Chosen {
+    recipient: String,
+    frequency: Frequency,
 }
 
 #[derive(Serialize)]
@@ -113,13 +133,27 @@ pub(super) async fn many(
     if body.recipients.len() > MAX_RECIPIENTS {
         return Err(Problem::field("recipients", "there are more than 10,000: send them in parts"));
     }
+    let is_name = |name: &String| {
+        (1..=MAX_SENDING).contains(&name.len()) && !name.chars().any(char::is_control)
+    };
+    if !body.sending.as_ref().is_none_or(is_name) {
+        return Err(Problem::field("sending", "has to be 1 to 998 characters, none of control"));
+    }
     let mut waiting = waiting_for(shared, &list, &body.recipients);
     let caller = caller.clone();
     let answer = shared.read(move |store| {
-        let looked_up = look_up(store, &caller, &list, &body.recipients)?;
-        let known = looked_up.known;
-        let mut answer =
-            Many { list, known, checked: 0, suppressed: Vec::new(), errors: Vec::new() };
+        let mut looked_up = look_up(store, &caller, &list, &body.recipients)?;
+        looked_up.chosen.retain(|(index, ..)| !waiting.contains_key(index));
+        if let Some(sending) = &body.sending {
+            looked_up.hold_back(store, &list, sending)?;
+        }
+        let frequencies = looked_up.chosen.iter().map(|(index, _, preference)| Chosen {
+            recipient: body.recipients[*index].clone(),
+            frequency: preference.frequency,
+        });
+        let frequencies = frequencies.collect();
+        let (known, suppressed, errors) = (looked_up.known, Vec::new(), Vec::new());
+        let mut answer = Many { list, known, checked: 0, suppressed, frequencies, errors };
         for (index, (recipient, found)) in
             body.recipients.into_iter().zip(looked_up.answers).enumerate()
         {
@@ -159,6 +193,32 @@ struct LookedUp {
     known: bool,
     /// For each recipient, in their order, what keeps its mail back.
     answers: Vec<Result<Option<SuppressionView>, String>>,
+    /// Who chose how often they want the list and is not suppressed, by their places.
+    chosen: Vec<(usize, Recipient, Preference)>,
+}
+
+impl LookedUp {
+    /// Answers that those for whom it is too early are suppressed until it no longer is; the
+    /// others are taken to be sent it.
+    fn hold_back(
+        &mut self,
+        store: &dyn Store,
+        list: &ListId,
+        sending: &str,
+    ) -> Result<(), StoreError> {
+        if self.chosen.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<_> =
+            self.chosen.iter().map(|(_, who, own)| (who.clone(), own.frequency)).collect();
+        let until = store.admit(list, sending, &asked, store.moment(now())?)?;
+        for ((index, _, preference), until) in self.chosen.iter().zip(until) {
+            if let Some(until) = until {
+                self.answers[*index] = Ok(Some(SuppressionView::too_early(preference, until)));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What stands for each, or, when one of them meets damage, that for this one it cannot be said.
@@ -193,22 +253,29 @@ fn look_up(
     for text in texts {
         parsed.push(store.find(text)?.map(|recipient| recipients.push(recipient)));
     }
+    let essential = store.essential()?;
     let mut standings = standings(store, &recipients)?.into_iter();
-    let mut answers = Vec::with_capacity(parsed.len());
-    for one in parsed {
-        let standing = match one {
-            Ok(()) => standings.next().unwrap_or_else(|| Ok(Standing::default())),
-            Err(error) => Err(error.to_string()),
-        };
-        answers.push(match standing {
-            Ok(standing) => {
-                let stands = standing.suppression_for(list, at);
-                Ok(stands.map(|stands| caller.view(stands, store)).transpose()?)
-            }
-            Err(error) => Err(error),
+    let mut recipients = recipients.into_iter();
+    let (mut answers, mut chosen) = (Vec::with_capacity(parsed.len()), Vec::new());
+    for (index, one) in parsed.into_iter().enumerate() {
+        let found = one.map_err(|error| error.to_string()).and_then(|()| {
+            let standing = standings.next().unwrap_or_else(|| Ok(Standing::default()));
+            Ok((recipients.next(), standing?))
         });
+        let (recipient, standing) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                answers.push(Err(error));
+                continue;
+            }
+        };
+        let stands = standing.suppression_for(list, at, &essential);
+        answers.push(Ok(stands.map(|stands| caller.view(stands, store)).transpose()?));
+        if let (Some(who), None, Some(own)) = (recipient, stands, standing.preference_for(list)) {
+            chosen.push((index, who, own.clone()));
+        }
     }
-    Ok(LookedUp { known, answers })
+    Ok(LookedUp { known, answers, chosen })
 }
 
 #[derive(Deserialize)]

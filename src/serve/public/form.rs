@@ -10,19 +10,48 @@ use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use multer::{Constraints, Multipart, SizeLimit};
 
-use crate::ledger::Source;
-use crate::link::ONE_CLICK;
+use crate::ledger::{Frequency, Note, Source, Why};
+use crate::link::{ListId, ONE_CLICK};
 
 /// A form with more fields than this is not ours; what comes after them is not looked at.
-const MAX_FIELDS: usize = 64;
+const MAX_FIELDS: usize = 512;
+
+/// The pauses that the page offers, in days.
+pub(super) const PAUSES: [u16; 3] = [30, 60, 90];
+
+/// Characters of the text that may say why.
+pub(super) const MAX_TEXT: usize = 500;
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
     /// A provider's click (RFC 8058 section 3.2), or anything that is not the page's form.
     OneClick,
-    /// The page's button.
-    Page,
+    /// The page's button: leave the link's list.
+    OptOut,
+    /// Leave all that this sender sends.
+    Everything,
+    /// Nothing of the link's list for so many days.
+    Pause(u16),
+    /// The link's list, so often at most.
+    Frequency(Frequency),
+    /// Leave those of the lists that were shown that are not to be kept.
+    Choose { shown: Vec<ListId>, keep: Vec<ListId> },
+    /// Take the act of this event back.
+    Undo(u64),
+    /// Why the recipient left.
+    Why { why: Why, text: Option<Note> },
+    /// A field of ours with a value that none of our pages sends.
+    Wrong(Wrong),
+}
+
+/// What is wrong with a form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// A choice that there is not.
+    Choice,
+    /// The text that says why is too long; as it was written.
+    Text(String),
 }
 
 impl Asked {
@@ -38,34 +67,96 @@ impl Asked {
             Ok(boundary) => Box::pin(multipart_fields(body, boundary)).await,
             Err(_) => form_urlencoded::parse(&body).into_owned().take(MAX_FIELDS).collect(),
         };
-        Self::of(&fields)
+        Self::of(&Fields(fields))
     }
 
     /// The way by which it came.
-    pub(super) fn source(self) -> Source {
+    pub(super) fn source(&self) -> Source {
         match self {
             Self::OneClick => Source::OneClick,
-            Self::Page => Source::Page,
+            _ => Source::Page,
         }
     }
 
-    fn of(fields: &[(String, String)]) -> Self {
-        let has = |name: &str, value: &str| fields.iter().any(|(n, v)| n == name && v == value);
-        let one_click = ONE_CLICK.split_once('=').is_some_and(|(name, value)| has(name, value));
-        match has("act", "opt_out") && !one_click {
-            true => Self::Page,
-            false => Self::OneClick,
+    fn of(fields: &Fields) -> Self {
+        // Whatever else a body holds.
+        let is_one_click =
+            ONE_CLICK.split_once('=').is_some_and(|(name, value)| fields.has(name, value));
+        let act = fields.first("act").filter(|_| !is_one_click);
+        let asked = match act {
+            Some("opt_out") => Some(Self::OptOut),
+            Some("everything") => Some(Self::Everything),
+            Some("pause") => fields.parsed("days").filter(is_offered).map(Self::Pause),
+            Some("frequency") => fields.parsed("frequency").map(Self::Frequency),
+            Some("choose") => Some(Self::Choose {
+                shown: fields.all_parsed("shown"),
+                keep: fields.all_parsed("keep"),
+            }),
+            Some("undo") => fields.parsed("event").map(Self::Undo),
+            Some("why") => return Self::why(fields),
+            _ => Some(Self::OneClick),
+        };
+        asked.unwrap_or(Self::Wrong(Wrong::Choice))
+    }
+
+    /// A text without a reason stands for another reason.
+    fn why(fields: &Fields) -> Self {
+        let written = fields.first("text").unwrap_or_default();
+        let why = match fields.first("why") {
+            None if written.trim().is_empty() => None,
+            None => Some(Why::Other),
+            Some(why) => why.parse().ok(),
+        };
+        let Some(why) = why else { return Self::Wrong(Wrong::Choice) };
+        if written.trim().chars().count() > MAX_TEXT {
+            return Self::Wrong(Wrong::Text(written.chars().take(2 * MAX_TEXT).collect()));
+        }
+        // A browser sends no other control characters than line ends.
+        let is_kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+        let text: String = written.chars().filter(is_kept).collect();
+        match Note::parse(&text) {
+            Ok(text) => Self::Why { why, text },
+            Err(_) => Self::Wrong(Wrong::Choice),
         }
     }
 }
 
-/// For [`crate::fuzzing`]: whether a body selects the page. All of it is at hand, so reading it
-/// never waits.
+fn is_offered(days: &u16) -> bool {
+    PAUSES.contains(days)
+}
+
+/// A form's fields in their order.
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    fn first(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    fn has(&self, name: &str, value: &str) -> bool {
+        self.all(name).any(|own| own == value)
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        self.first(name)?.parse().ok()
+    }
+
+    fn all_parsed<T: std::str::FromStr>(&self, name: &str) -> Vec<T> {
+        self.all(name).filter_map(|value| value.parse().ok()).collect()
+    }
+}
+
+/// For [`crate::fuzzing`]: whether a body selects something on the page. All of it is at hand, so
+/// reading it never waits.
 pub(crate) fn is_the_pages_form(content_type: &[u8], body: &[u8]) -> bool {
     let content_type = HeaderValue::from_bytes(content_type).ok();
     let read = pin!(Asked::read(content_type.as_ref(), Bytes::copy_from_slice(body)));
     match read.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(asked) => asked == Asked::Page,
+        Poll::Ready(asked) => asked != Asked::OneClick,
         Poll::Pending => panic!("reading a body that is at hand waited"),
     }
 }
@@ -103,9 +194,10 @@ mod tests {
         let multipart = Some("multipart/form-data; boundary=b");
         let rows = [
             (urlencoded, "List-Unsubscribe=One-Click", Asked::OneClick),
-            (urlencoded, "act=opt_out", Asked::Page),
-            (None, "act=opt_out", Asked::Page),
+            (urlencoded, "act=opt_out", Asked::OptOut),
+            (None, "act=opt_out", Asked::OptOut),
             (urlencoded, "act=opt_out&List-Unsubscribe=One-Click", Asked::OneClick),
+            (urlencoded, "List-Unsubscribe=One-Click&act=pause&days=x", Asked::OneClick),
             (urlencoded, "act=other", Asked::OneClick),
             (None, "", Asked::OneClick),
             (None, "\0%%%&&==", Asked::OneClick),
@@ -113,7 +205,7 @@ mod tests {
             (
                 multipart,
                 "--b\r\nContent-Disposition: form-data; name=\"act\"\r\n\r\nopt_out\r\n--b--\r\n",
-                Asked::Page,
+                Asked::OptOut,
             ),
             (
                 multipart,
@@ -121,11 +213,43 @@ mod tests {
                 Asked::OneClick,
             ),
             (multipart, "--b\r\nbroken", Asked::OneClick),
-            (multipart, "", Asked::OneClick),
-            (Some("multipart/form-data"), "--b\r\n", Asked::OneClick),
         ];
         for (content_type, body, expected) in rows {
-            assert_eq!(asked(content_type, body).await, expected, "{content_type:?} {body}");
+            assert_eq!(asked(content_type, body).await, expected, "{body}");
         }
+    }
+
+    #[tokio::test]
+    async fn each_form_is_read_and_impossible_values_are_wrong() {
+        let list = |text: &str| text.parse::<ListId>().expect("a list");
+        let wrong = || Asked::Wrong(Wrong::Choice);
+        let note = |text| Note::parse(text).expect("a text");
+        let rows = [
+            ("act=everything", Asked::Everything),
+            ("act=pause&days=60", Asked::Pause(60)),
+            ("act=pause&days=61", wrong()),
+            ("act=pause", wrong()),
+            ("act=frequency&frequency=weekly", Asked::Frequency(Frequency::Weekly)),
+            ("act=frequency&frequency=hourly", wrong()),
+            ("act=undo&event=7", Asked::Undo(7)),
+            ("act=undo&event=-7", wrong()),
+            (
+                "act=choose&shown=a&shown=b&keep=b&keep=C%20!",
+                Asked::Choose { shown: vec![list("a"), list("b")], keep: vec![list("b")] },
+            ),
+            ("act=why&why=content", Asked::Why { why: Why::Content, text: None }),
+            ("act=why&text=so%0Ait+is", Asked::Why { why: Why::Other, text: note("so\nit is") }),
+            ("act=why&why=other&text=a%00b", Asked::Why { why: Why::Other, text: note("ab") }),
+            ("act=why&why=because", wrong()),
+            ("act=why&text=+", wrong()),
+        ];
+        for (body, expected) in rows {
+            assert_eq!(asked(None, body).await, expected, "{body}");
+        }
+        let long = Fields(vec![
+            ("act".to_owned(), "why".to_owned()),
+            ("text".to_owned(), "ü".repeat(MAX_TEXT + 1)),
+        ]);
+        assert!(matches!(Asked::of(&long), Asked::Wrong(Wrong::Text(_))));
     }
 }

@@ -1,40 +1,28 @@
-//! What a person sees: one page with one button, and the same in a line of plain text.
+//! Pages and lines of text: what a person sees, written in their language.
 
-use std::sync::LazyLock;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
-use minijinja::{Environment, context};
+use hyper::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, VARY};
+use minijinja::{AutoEscape, Environment, Value, context};
 use sha2::{Digest, Sha256};
 
+use super::super::catalogue::Sender;
 use super::super::reply::{Reply, reply};
-use crate::ledger::{Recipient, Time};
-use crate::link::{ListId, Scope};
+use super::language::{Language, Languages};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-const STYLE: &str = include_str!("../templates/style.css");
+/// The files that a directory of templates may hold instead of those that are compiled in.
+const PAGE: (&str, &str) = ("page.html", include_str!("../templates/page.html"));
+const STYLE: (&str, &str) = ("style.css", include_str!("../templates/style.css"));
 
-static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut templates = Environment::new();
-    templates
-        .add_template("page.html", include_str!("../templates/page.html"))
-        .expect("the template is compiled in, and every test of the page renders it");
-    templates
-});
-
-/// Nothing may load, run or frame; the one style sheet is known by its hash, and the form goes
-/// back to where it came from.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let hash = STANDARD.encode(Sha256::digest(STYLE));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'"
-    );
-    HeaderValue::from_str(&policy).expect("base64 is ASCII")
-});
+/// What a page needs to have a place for: without one of these somebody could not leave, or would
+/// not be told what happened.
+const BLOCKS: [&str; 8] =
+    ["header", "message", "leave", "undo", "why", "options", "come_back", "footer"];
 
 /// How somebody wants an answer written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,28 +42,155 @@ impl Format {
     }
 }
 
-/// What the page of a link says.
-#[derive(Debug)]
-pub(super) struct Page<'a> {
-    pub(super) recipient: &'a Recipient,
-    pub(super) list: &'a ListId,
-    /// The opt-out that covers this list, if there is one.
-    pub(super) stop: Option<Stop<'a>>,
-    /// Whether the recipient has just asked for it.
-    pub(super) done: bool,
+/// Templates, style sheet and languages, read once when the service starts.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    templates: Environment<'static>,
+    style: String,
+    pub(super) languages: Languages,
 }
 
-/// An opt-out that covers the link's list.
-#[derive(Debug)]
-pub(super) struct Stop<'a> {
-    pub(super) since: Time,
-    pub(super) scope: &'a Scope,
+impl Pages {
+    /// Those that are compiled in, and over them `page.html` and `style.css` of one directory and
+    /// the languages `TAG.toml` of another.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file, and on which line.
+    pub fn load(templates: Option<&Path>, languages: Option<&Path>) -> Result<Self, String> {
+        let languages = Languages::load(languages)?;
+        let (page, place) = read(templates, PAGE)?;
+        let (style, _) = read(templates, STYLE)?;
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.add_template_owned(PAGE.0, page).map_err(|error| explain(&place, &error))?;
+        let pages = Self { templates: environment, style, languages };
+        pages.try_out(&place)?;
+        Ok(pages)
+    }
+
+    /// Renders the template, which has to have a place for everything.
+    fn try_out(&self, place: &str) -> Result<(), String> {
+        let explain = |error: minijinja::Error| explain(place, &error);
+        let template = self.templates.get_template(PAGE.0).map_err(explain)?;
+        let language = context! { tag => "en", direction => "ltr" };
+        let mut tried = template
+            .render_captured(context! { title => "", style => "", language })
+            .map_err(explain)?;
+        tried.with_state_mut(|state| match BLOCKS.iter().find(|b| state.render_block(b).is_err()) {
+            Some(block) => Err(format!("{place}: the block {block} is missing")),
+            None => Ok(()),
+        })
+    }
+
+    /// The answer to a request, in its format.
+    pub(super) fn render(
+        &self,
+        format: Format,
+        status: StatusCode,
+        language: &Language,
+        sender: Option<&Sender>,
+        view: &View,
+    ) -> Reply {
+        if format == Format::Plain {
+            return reply(status, PLAIN, view.text());
+        }
+        let colour = sender.and_then(|sender| sender.colour.as_ref());
+        let style = match colour {
+            Some((colour, on)) => {
+                format!("{}:root {{ --accent: {colour}; --on-accent: {on}; }}\n", self.style)
+            }
+            None => self.style.clone(),
+        };
+        let rendered = self.templates.get_template(PAGE.0).and_then(|template| {
+            let languages = self.switch(language);
+            let sender = sender.map(|sender| sender_of(sender, language));
+            let style_sheet = Value::from_safe_string(style.clone());
+            template.render(context! {
+                style => style_sheet, languages, sender,
+                language => context! { tag => &language.tag, direction => language.direction() },
+                ..view.values.clone()
+            })
+        });
+        let mut reply = match rendered {
+            Ok(page) => reply(status, "text/html; charset=utf-8", page),
+            Err(error) => {
+                // A template of the operator's own may use what is not there in every page.
+                tracing::error!(%error, "the page cannot be rendered");
+                return reply(status, PLAIN, view.text());
+            }
+        };
+        let hash = STANDARD.encode(Sha256::digest(&style));
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; form-action 'self'; \
+             base-uri 'none'; frame-ancestors 'none'"
+        );
+        if let Ok(policy) = HeaderValue::from_str(&policy) {
+            reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+        }
+        reply.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-language"));
+        reply
+    }
+
+    /// A page that says one thing, such as why something was not possible.
+    pub(super) fn message(
+        &self,
+        format: Format,
+        status: StatusCode,
+        language: &Language,
+        key: &str,
+    ) -> Reply {
+        let title = language.text(&format!("wrong.{key}_title")).to_owned();
+        let view = View::new(title, vec![language.text(&format!("wrong.{key}")).to_owned()]);
+        self.render(format, status, language, None, &view)
+    }
+
+    fn switch(&self, current: &Language) -> Value {
+        let one = |language: &Language| {
+            context! {
+                tag => &language.tag,
+                name => language.name(),
+                direction => language.direction(),
+                current => language.tag == current.tag,
+            }
+        };
+        let all: Vec<Value> = self.languages.all().iter().map(one).collect();
+        context! { label => current.text("foot.languages"), all }
+    }
 }
 
-/// The page of a link: the offer to leave, or what was left and since when.
-pub(super) fn show(format: Format, page: &Page<'_>) -> Reply {
-    let Content { title, lines, button } = content(page);
-    render(format, StatusCode::OK, &title, &lines, button)
+/// What a page says, for the template, and what a line of plain text says.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    title: String,
+    lines: Vec<String>,
+    values: Value,
+}
+
+impl View {
+    pub(super) fn new(title: String, lines: Vec<String>) -> Self {
+        let values = context! { title => &title, lines => &lines };
+        Self { title, lines, values }
+    }
+
+    /// Adds what the template knows as one of its blocks, or an error.
+    pub(super) fn with(mut self, values: Value) -> Self {
+        self.values = context! { ..values, ..self.values };
+        self
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.title.clone();
+        if !text.ends_with(['?', '!', '.', '。', '؟']) {
+            text.push('.');
+        }
+        for line in &self.lines {
+            text.push(' ');
+            text.push_str(line);
+        }
+        text.push('\n');
+        text
+    }
 }
 
 /// The answer to a provider, or to whoever reads plain text, after an opt-out. It names neither
@@ -86,107 +201,37 @@ pub(super) fn done() -> Reply {
     reply(StatusCode::OK, PLAIN, DONE)
 }
 
-struct Content {
-    title: String,
-    lines: [String; 2],
-    button: Option<&'static str>,
-}
-
-fn content(page: &Page<'_>) -> Content {
-    let list = page.list.as_str();
-    let masked = page.recipient.masked();
-    let Some(stop) = &page.stop else {
-        let lines = [
-            format!("{masked} gets mail of the list {list}."),
-            "After you leave, nothing more of this list is sent to you, from that moment on. Other \
-             mail is not affected."
-                .to_owned(),
-        ];
-        return Content { title: format!("Leave {list}?"), lines, button: Some("Unsubscribe") };
+fn sender_of(sender: &Sender, language: &Language) -> Value {
+    let link = |key: &str, url: &Option<String>| {
+        url.as_ref().map(|url| context! { url, text => language.text(key) })
     };
-    let since = moment(stop.since);
-    let covered = match stop.scope {
-        Scope::Everything => "all mail that is sent with this service".to_owned(),
-        Scope::List(scope) => format!("mail of {scope}"),
-    };
-    let title = if page.done { "You have unsubscribed" } else { "You are unsubscribed" };
-    let lines = [
-        format!("{masked} gets no more {covered}, since {since}."),
-        "It takes effect at once: the next message is not sent. You need do nothing else."
-            .to_owned(),
-    ];
-    Content { title: title.to_owned(), lines, button: None }
-}
-
-/// `21 November 2026, 20:15 UTC` would need a language; this reads the same in all.
-fn moment(time: Time) -> String {
-    let mut text = time.to_string();
-    text.truncate("2026-11-21T20:15".len());
-    text.replace_range(10..11, " ");
-    text.push_str(" UTC");
-    text
-}
-
-/// One answer for every link that does not open, and for everything that is not here.
-pub(super) fn not_found(format: Format) -> Reply {
-    let lines = ["This link does not work. If it came with a message, open it from there again, \
-                  whole, or ask the sender of the message to take you off the list."
-        .to_owned()];
-    render(format, StatusCode::NOT_FOUND, "Nothing found here", &lines, None)
-}
-
-pub(super) fn not_allowed(format: Format) -> Reply {
-    let lines = ["This address cannot be used in this way.".to_owned()];
-    render(format, StatusCode::METHOD_NOT_ALLOWED, "Not possible", &lines, None)
-}
-
-pub(super) fn too_large(format: Format) -> Reply {
-    let lines = ["The request is too large; nothing was changed.".to_owned()];
-    render(format, StatusCode::PAYLOAD_TOO_LARGE, "Too large", &lines, None)
-}
-
-pub(super) fn incomplete(format: Format, status: StatusCode) -> Reply {
-    let lines =
-        ["The request did not arrive whole; nothing was changed. Please try again.".to_owned()];
-    render(format, status, "Not complete", &lines, None)
-}
-
-pub(super) fn unavailable(format: Format) -> Reply {
-    let lines = ["You are not unsubscribed yet: this cannot be stored at the moment. Please try \
-                  again in a minute."
-        .to_owned()];
-    render(format, StatusCode::SERVICE_UNAVAILABLE, "Please try again", &lines, None)
-}
-
-fn text(title: &str, lines: &[String]) -> String {
-    let mut text = String::with_capacity(512);
-    text.push_str(title);
-    text.push('.');
-    for line in lines {
-        text.push(' ');
-        text.push_str(line);
+    let links =
+        [link("foot.privacy", &sender.privacy_url), link("foot.contact", &sender.contact_url)];
+    let logo = sender.logo.as_ref().map(|logo| {
+        format!("data:{};base64,{}", logo.content_type, STANDARD.encode(&logo.content))
+    });
+    context! {
+        name => sender.name.in_language(&language.tag),
+        postal_address => &sender.postal_address,
+        links => links.into_iter().flatten().collect::<Vec<_>>(),
+        logo,
     }
-    text.push('\n');
-    text
 }
 
-fn render(
-    format: Format,
-    status: StatusCode,
-    title: &str,
-    lines: &[String],
-    button: Option<&str>,
-) -> Reply {
-    if format == Format::Plain {
-        return reply(status, PLAIN, text(title, lines));
+/// A file of the directory, if it has one; and what to call it.
+fn read(directory: Option<&Path>, (name, own): (&str, &str)) -> Result<(String, String), String> {
+    let Some(directory) = directory else { return Ok((own.to_owned(), name.to_owned())) };
+    let path = directory.join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((text, path.display().to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && directory.is_dir() => {
+            Ok((own.to_owned(), name.to_owned()))
+        }
+        Err(error) => Err(format!("{}: {error}", path.display())),
     }
-    let page = TEMPLATES
-        .get_template("page.html")
-        .and_then(|template| {
-            template.render(context! { title, lines => lines.to_vec(), button, style => STYLE })
-        })
-        .expect("the template uses what it is given alone, and every test of the page renders it");
-    let mut reply = reply(status, "text/html; charset=utf-8", page);
-    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY.clone());
-    reply
+}
+
+fn explain(place: &str, error: &minijinja::Error) -> String {
+    let line = error.line().map_or_else(String::new, |line| format!(", line {line}"));
+    format!("{place}{line}: {error}")
 }
