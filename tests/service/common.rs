@@ -186,6 +186,19 @@ pub fn python_with(package: &str) -> Option<String> {
     None
 }
 
+/// Whether there is what the walk through the page needs: `tests/run` installs it and says where.
+pub fn has_browser() -> bool {
+    let place = |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_default());
+    let packages = place("OPTOUT_TEST_NODE").join("node_modules");
+    let has_all = place("OPTOUT_TEST_CHROMIUM").is_file()
+        && packages.join("axe-core").is_dir()
+        && packages.join("playwright-core").is_dir();
+    if !has_all {
+        skip("chromium, playwright-core or axe-core is not installed");
+    }
+    has_all
+}
+
 /// Whether tests that can be long are to be: `tests/run --long`.
 pub fn is_long() -> bool {
     std::env::var_os("OPTOUT_TEST_LONG").is_some()

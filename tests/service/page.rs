@@ -1,8 +1,12 @@
 //! The page: what it offers, what each of its forms comes to, and what bad input does not.
 
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
-use crate::common::{Place, Reply, Service, eventually, text};
+use crate::common::{Place, Reply, Service, eventually, has_browser, text};
 
 const RECIPIENT: &str = "alice@example.org";
 const WEEKLY: &str = "weekly.shop.example";
@@ -314,4 +318,54 @@ fn a_template_or_language_that_is_broken_stops_the_start() {
     std::fs::remove_file(&page).expect("removed");
     std::fs::write(languages.join("de.toml"), "language = \"Deutsch\"\n").expect("written");
     refused(&["de.toml", "months"]);
+}
+
+/// Every way through the page in a real browser, each state looked at by axe-core.
+#[test]
+fn a_browser_walks_through_the_page() {
+    if !has_browser() {
+        return;
+    }
+    let place = place();
+    let service = place.serve();
+    let names = ["leave", "others", "less", "choose", "stop", "look", "keyboard"];
+    let link = |name| (name, place.link(WEEKLY, &format!("{name}@example.org"), "c1"));
+    let links: HashMap<_, _> = names.map(link).into();
+    let mut walk = Command::new("node")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/walk.mjs"))
+        .arg(format!("http://{}", service.public))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("node runs");
+    let links = serde_json::to_vec(&links).expect("JSON");
+    walk.stdin.take().expect("piped").write_all(&links).expect("written");
+    let output = walk.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    // What the browser did is in the history, and nothing else.
+    let history = place.history();
+    let mut acts: Vec<_> = history
+        .iter()
+        .filter(|event| event["action"] != "describe")
+        .map(|event| {
+            assert_eq!(event["source"], "page");
+            let who = event["recipient"].as_str().unwrap_or_default();
+            let name = who.split('@').next().unwrap_or_default();
+            format!("{name} {}", event["action"].as_str().unwrap_or_default())
+        })
+        .collect();
+    acts.reverse();
+    let expected = [
+        "leave opt_out",
+        "leave opt_in",
+        "leave opt_out",
+        "leave feedback",
+        "others pause",
+        "less preference",
+        "choose opt_out",
+        "stop opt_out",
+        "keyboard opt_out",
+    ];
+    assert_eq!(acts, expected);
+    place.verify();
 }
