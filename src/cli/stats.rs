@@ -6,24 +6,23 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Context, Failure, Status, output};
-use crate::ledger::{Action, Event, Page, Reason, Store};
+use crate::ledger::{Cell, Span, Time, count};
 
 /// Count events by list, campaign, reason and day
 ///
-/// Counts what changed something, so that repeats do not weigh. With --json the finest counts,
-/// one object for each day, list, campaign, action and reason.
+/// Counts what changed something, so that repeats do not weigh, and why recipients left. What they
+/// took back is counted as undo. With --json the finest counts, one object for each day, list,
+/// campaign, action, reason and value.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  optout stats --json")]
-pub(super) struct Stats {}
+pub(super) struct Stats {
+    /// Only what was recorded at this time or later
+    #[arg(long, value_name = "T")]
+    since: Option<Time>,
 
-/// What counts are kept apart by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Cell {
-    day: String,
-    scope: Option<String>,
-    campaign: Option<String>,
-    action: Action,
-    reason: Option<Reason>,
+    /// Only what was recorded before this time
+    #[arg(long, value_name = "T")]
+    until: Option<Time>,
 }
 
 #[derive(Serialize)]
@@ -33,39 +32,33 @@ struct CountView<'c> {
     events: u64,
 }
 
-const PAGE: usize = 1000;
-
 impl Stats {
+    fn span(&self) -> Span {
+        Span { since: self.since, until: self.until }
+    }
+
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let mut counts: BTreeMap<Cell, u64> = BTreeMap::new();
-        let mut after = 0;
-        loop {
-            let entries = store.entries(Page::After(after), PAGE)?;
-            let Some(last) = entries.last() else { break };
-            after = last.event.number;
-            for entry in entries.into_iter().filter(|entry| entry.event.changed) {
-                *counts.entry(cell(entry.event)).or_default() += 1;
-            }
-        }
+        let counts = count(&store, &self.span(), &|_| true, &|| false)?;
         if context.output.is_json() {
             let mut counts = counts.iter().map(|(cell, &events)| CountView { cell, events });
             counts.try_for_each(|count| context.output.object(&count))?;
             return Ok(Status::Done);
         }
         type Name = fn(&Cell) -> String;
-        let groups: [(&str, Name); 4] = [
+        let groups: [(&str, Name); 5] = [
             ("list", |cell| output::or_dash(cell.scope.as_ref())),
             ("campaign", |cell| output::or_dash(cell.campaign.as_ref())),
             ("reason", |cell| output::or_dash(cell.reason)),
+            ("value", |cell| output::or_dash(cell.value.as_ref())),
             ("day", |cell| cell.day.clone()),
         ];
         for (name, of) in groups {
-            let mut sums: BTreeMap<(String, Action), u64> = BTreeMap::new();
+            let mut sums: BTreeMap<(String, &str), u64> = BTreeMap::new();
             counts
                 .iter()
                 .for_each(|(cell, n)| *sums.entry((of(cell), cell.action)).or_default() += n);
-            let row = |((value, action), n): (&(String, Action), &u64)| {
+            let row = |((value, action), n): (&(String, &str), &u64)| {
                 vec![value.clone(), action.to_string(), n.to_string()]
             };
             context
@@ -74,15 +67,5 @@ impl Stats {
             context.output.line("")?;
         }
         Ok(Status::Done)
-    }
-}
-
-fn cell(event: Event) -> Cell {
-    Cell {
-        day: event.at.day(),
-        scope: event.scope.map(|scope| scope.to_string()),
-        campaign: event.campaign,
-        action: event.action,
-        reason: event.reason,
     }
 }

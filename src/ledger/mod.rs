@@ -22,6 +22,7 @@ mod spool;
 mod sqlite;
 mod staging;
 mod standing;
+mod stats;
 mod store;
 mod time;
 mod unclaimed;
@@ -42,6 +43,7 @@ pub use recorder::{Kept, Recorder, RecorderCounts, SpoolSettings, Surroundings};
 pub use spool::{Spool, SpoolMark, Spooled};
 pub use sqlite::SqliteStore;
 pub use standing::{Preference, Standing, Suppression};
+pub use stats::{Cell, Counts, Span, count};
 pub use store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store,
     StoreError, Verification,

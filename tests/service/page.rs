@@ -320,6 +320,51 @@ fn a_template_or_language_that_is_broken_stops_the_start() {
     refused(&["de.toml", "months"]);
 }
 
+#[test]
+fn what_is_counted_matches_the_events() {
+    let place = place();
+    let service = place.serve();
+    let path = place.link(WEEKLY, RECIPIENT, "c1");
+    let undo = undo_of(&post(&service, &path, "act=opt_out").body);
+    post(&service, &path, "act=why&why=too_often");
+    post(&service, &path, &format!("act=undo&event={undo}"));
+    post(&service, &path, "act=pause&days=30");
+    post(&service, &path, "act=frequency&frequency=monthly");
+    (0..3).for_each(|_| drop(service.click(&place.link(DAILY, RECIPIENT, "c2"))));
+    let stats = |query: &str| {
+        let answer = service.api("GET", &format!("/v1/stats{query}"), &[], "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["counts"].as_array().expect("counts").clone()
+    };
+    let name = |row: &Value, key: &str| row[key].as_str().unwrap_or("-").to_owned();
+    let mut counted: Vec<_> = stats(&format!("?list={WEEKLY}"))
+        .iter()
+        .map(|row| {
+            (name(row, "action"), name(row, "value"), name(row, "campaign"), row["events"].as_u64())
+        })
+        .collect();
+    counted.sort();
+    let expected = [
+        ("feedback", "too_often"),
+        ("opt_out", "-"),
+        ("pause", "-"),
+        ("preference", "monthly"),
+        ("undo", "-"),
+    ];
+    let expected = expected
+        .map(|(action, value)| (action.to_owned(), value.to_owned(), "c1".to_owned(), Some(1)));
+    assert_eq!(counted, expected);
+    let daily = stats("?list=daily.shop.example");
+    assert_eq!((daily.len(), &daily[0]["events"]), (1, &1.into()), "repeats do not weigh");
+    // The command says the same, and both stop at the bounds of the time asked for.
+    let all = stats("");
+    assert_eq!(place.json(&["stats"]), all);
+    let at = place.history()[0]["at"].as_str().expect("a time").to_owned();
+    assert_eq!(stats(&format!("?until={at}")).len(), all.len() - 1);
+    assert_eq!(stats(&format!("?since={at}")).len(), 1);
+    assert_eq!(service.api("GET", "/v1/stats?since=yesterday", &[], "").status, 400);
+}
+
 /// Every way through the page in a real browser, each state looked at by axe-core.
 #[test]
 fn a_browser_walks_through_the_page() {

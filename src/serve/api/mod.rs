@@ -7,6 +7,7 @@ pub(super) mod headers;
 mod problem;
 mod record;
 mod request;
+mod stats;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ enum Route {
     OptIns,
     Releases,
     Events,
+    Stats,
     Headers,
     Metrics,
 }
@@ -45,6 +47,7 @@ impl Route {
             "/v1/opt-ins" => Self::OptIns,
             "/v1/releases" => Self::Releases,
             "/v1/events" => Self::Events,
+            "/v1/stats" => Self::Stats,
             "/v1/headers" => Self::Headers,
             "/metrics" => Self::Metrics,
             _ => return None,
@@ -60,6 +63,7 @@ impl Route {
             Some(Self::OptIns) => "opt_ins",
             Some(Self::Releases) => "releases",
             Some(Self::Events) => "events",
+            Some(Self::Stats) => "stats",
             Some(Self::Headers) => "headers",
             Some(Self::Metrics) => "metrics",
             None => "elsewhere",
@@ -69,7 +73,7 @@ impl Route {
     fn methods(self) -> &'static str {
         match self {
             Self::Check | Self::Suppressions => "GET, HEAD, POST",
-            Self::Events | Self::Metrics => "GET, HEAD",
+            Self::Events | Self::Stats | Self::Metrics => "GET, HEAD",
             Self::Search | Self::OptIns | Self::Releases | Self::Headers => "POST",
         }
     }
@@ -82,7 +86,7 @@ impl Route {
             Self::Search => Need::Check,
             Self::Suppressions | Self::OptIns => Need::Record,
             Self::Releases => Need::Release,
-            Self::Events => Need::Events,
+            Self::Events | Self::Stats => Need::Events,
             Self::Headers => Need::Mint,
             Self::Metrics => Need::Metrics,
         }
@@ -148,6 +152,7 @@ async fn dispatch(
         (Route::OptIns, _) => Box::pin(record::opt_in(shared, caller, request)).await,
         (Route::Releases, _) => Box::pin(record::release(shared, caller, request)).await,
         (Route::Events, _) => events::page(shared, caller, query?).await,
+        (Route::Stats, _) => stats::counts(shared, caller, query?).await,
         (Route::Headers, _) => Box::pin(headers::mint(shared, caller, request)).await,
         (Route::Metrics, _) => Ok(metrics(shared)),
     }

@@ -1,0 +1,102 @@
+//! Counting what recipients and senders did.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::codes::{Action, Reason};
+use super::event::Event;
+use super::store::{Page, Store, StoreError};
+use super::time::Time;
+use crate::link::Scope;
+
+/// Events that are read at a time.
+const PAGE: usize = 1000;
+
+/// What counts are kept apart by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Cell {
+    /// The day in UTC, as `2026-01-31`.
+    pub day: String,
+    /// The list or wider scope.
+    pub scope: Option<String>,
+    /// The sender's name for what was sent.
+    pub campaign: Option<String>,
+    /// An action's name, or `undo` where a recipient took back what they had just done.
+    pub action: &'static str,
+    /// The reason that was given, ended or recorded.
+    pub reason: Option<Reason>,
+    /// What was chosen: a frequency, or why somebody left.
+    pub value: Option<String>,
+}
+
+/// How many events there are in each cell.
+pub type Counts = BTreeMap<Cell, u64>;
+
+/// Which events are counted.
+#[derive(Debug, Clone, Default)]
+pub struct Span {
+    /// Those recorded at this time or later.
+    pub since: Option<Time>,
+    /// Those recorded before this time.
+    pub until: Option<Time>,
+}
+
+/// Counts events that changed something or say why somebody left, so that repeats do not weigh;
+/// of those whose scope `is_seen`.
+///
+/// # Errors
+///
+/// [`StoreError::Overloaded`] as soon as `is_enough`, and when the store cannot be read.
+pub fn count(
+    store: &dyn Store,
+    span: &Span,
+    is_seen: &dyn Fn(Option<&Scope>) -> bool,
+    is_enough: &dyn Fn() -> bool,
+) -> Result<Counts, StoreError> {
+    let mut counts = Counts::new();
+    let mut after = span.since.map_or(Ok(0), |since| last_before(store, since))?;
+    loop {
+        let entries = store.entries(Page::After(after), PAGE)?;
+        let Some(last) = entries.last() else { return Ok(counts) };
+        after = last.event.number;
+        if is_enough() {
+            return Err(StoreError::Overloaded);
+        }
+        for entry in entries {
+            let event = entry.event;
+            if span.until.is_some_and(|until| event.at >= until) {
+                return Ok(counts);
+            }
+            let counts_at_all = event.changed || event.action == Action::Feedback;
+            if counts_at_all && is_seen(event.scope.as_ref()) {
+                *counts.entry(cell(event)).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// The last event before a time; times never run backwards.
+fn last_before(store: &dyn Store, time: Time) -> Result<u64, StoreError> {
+    let (mut before, mut from) = (0, store.look()?.last_event + 1);
+    while before + 1 < from {
+        let middle = before + (from - before) / 2;
+        match store.event(middle)?.is_some_and(|event| event.at < time) {
+            true => before = middle,
+            false => from = middle,
+        }
+    }
+    Ok(before)
+}
+
+fn cell(event: Event) -> Cell {
+    let is_undo = event.action == Action::OptIn && event.reason.is_some();
+    Cell {
+        day: event.at.day(),
+        scope: event.scope.map(|scope| scope.to_string()),
+        campaign: event.campaign,
+        action: if is_undo { "undo" } else { event.action.name() },
+        reason: event.reason,
+        value: event.value,
+    }
+}
