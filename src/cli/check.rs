@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::recipients::each_batch;
 use super::{Context, Failure, Status, output};
-use crate::ledger::{Recipient, Store, SuppressionView};
+use crate::ledger::{Frequency, Recipient, Store, SuppressionView};
 use crate::link::ListId;
 
 /// Ask whether recipients are suppressed for a list
@@ -30,6 +30,9 @@ struct CheckView {
     known: bool,
     suppressed: bool,
     suppression: Option<SuppressionView>,
+    /// How often the recipient wants the list, if they chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency: Option<Frequency>,
 }
 
 impl Check {
@@ -52,7 +55,16 @@ impl Check {
                     let suppressed = suppression.is_some();
                     any |= suppressed;
                     let list = self.list.to_string();
-                    views.push(CheckView { recipient, list, known, suppressed, suppression });
+                    let chosen = standing.preference_for(&self.list);
+                    let frequency = chosen.map(|preference| preference.frequency);
+                    views.push(CheckView {
+                        recipient,
+                        list,
+                        known,
+                        suppressed,
+                        suppression,
+                        frequency,
+                    });
                 }
                 print(context, &views)
             },

@@ -21,14 +21,15 @@ const expect = (is, what) => is || wrong.push(what);
 
 const browser = await chromium.launch({
   executablePath: process.env.OPTOUT_TEST_CHROMIUM,
-  args: ["--no-sandbox"],
+  // Containers run as root, and have little shared memory.
+  args: ["--no-sandbox", "--disable-dev-shm-usage"],
 });
 
 /** A page of its own; axe needs scripts, which the page itself forbids. */
 async function open(name, path, options = {}) {
   const context = await browser.newContext({ bypassCSP: true, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20000);
+  page.setDefaultTimeout(60000);
   page.on("request", (request) =>
     expect(request.url().startsWith(base) || request.url().startsWith("data:"), `${name}: loads ${request.url()}`));
   await page.goto(base + path);

@@ -44,6 +44,13 @@ fn place() -> Place {
     Place::with_store().configured(CATALOGUE)
 }
 
+/// The service, once it has recorded which lists are essential.
+fn serve(place: &Place) -> Service {
+    let service = place.serve();
+    eventually("lists are described", || !place.history().is_empty());
+    service
+}
+
 fn get(service: &Service, path: &str) -> Reply {
     service.public("GET", path, &["Accept: text/html"], b"")
 }
@@ -71,7 +78,7 @@ fn undo_of(page: &str) -> String {
 #[test]
 fn the_page_offers_leaving_first_and_less_below() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let page = get(&service, &path).body;
     let at = |what: &str| page.find(what).unwrap_or_else(|| panic!("{what} in {page}"));
@@ -110,7 +117,7 @@ fn the_page_offers_leaving_first_and_less_below() {
 #[test]
 fn leaving_undoing_and_saying_why() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let left = post(&service, &path, "act=opt_out").body;
     assert!(left.contains("You have unsubscribed") && left.contains("Would you tell us why?"));
@@ -139,7 +146,7 @@ fn leaving_undoing_and_saying_why() {
 #[test]
 fn a_pause_ends_and_can_be_extended_and_taken_back() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let paused = post(&service, &path, "act=pause&days=30").body;
     assert!(paused.contains("Your break has begun"));
@@ -157,7 +164,7 @@ fn a_pause_ends_and_can_be_extended_and_taken_back() {
 #[test]
 fn everything_stops_but_what_is_essential() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let done = post(&service, &path, "act=everything").body;
     assert!(done.contains("no more mail from The Shop"));
@@ -185,7 +192,7 @@ fn everything_stops_but_what_is_essential() {
 #[test]
 fn choosing_leaves_what_is_not_kept_and_nothing_else() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let form = format!(
         "act=choose&shown={WEEKLY}&shown={DAILY}&keep={WEEKLY}&shown=other.example&shown={RECEIPTS}"
@@ -210,11 +217,12 @@ fn choosing_leaves_what_is_not_kept_and_nothing_else() {
 #[test]
 fn a_frequency_holds_back_what_comes_too_early() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let done = post(&service, &path, "act=frequency&frequency=monthly").body;
     assert!(done.contains("At most once a month"));
     assert_eq!(check(&service, WEEKLY)["frequency"], "monthly");
+    assert_eq!(place.json(&["check", "--list", WEEKLY, RECIPIENT])[0]["frequency"], "monthly");
     let event = &place.history()[0];
     assert_eq!((&event["action"], &event["value"]), (&"preference".into(), &"monthly".into()));
     let ask = |sending: &str| {
@@ -247,7 +255,7 @@ fn a_frequency_holds_back_what_comes_too_early() {
 #[test]
 fn impossible_values_give_the_page_again_and_change_nothing() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let long = format!("act=why&why=other&text={}%3Cscript%3E", "x".repeat(500));
     for form in [
@@ -277,7 +285,7 @@ fn impossible_values_give_the_page_again_and_change_nothing() {
 #[test]
 fn the_page_speaks_the_readers_language() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let page = |headers: &[&str], path: &str| {
         service.public("GET", path, &[&["Accept: text/html"], headers].concat(), b"").body
@@ -320,10 +328,57 @@ fn a_template_or_language_that_is_broken_stops_the_start() {
     refused(&["de.toml", "months"]);
 }
 
+/// Whatever a scanner finds on the page, opened in every way that is no POST.
+#[test]
+fn a_scanner_changes_nothing() {
+    let place = place();
+    let service = serve(&place);
+    let path = place.link(WEEKLY, RECIPIENT, "c1");
+    let page = get(&service, &path).body;
+    let values = ["href=\"", "src=\"", "value=\""].map(|key| page.split(key).skip(1));
+    let found = values.into_iter().flatten().filter_map(|rest| rest.split('"').next());
+    let found: Vec<String> = found.map(|value| value.replace("&amp;", "&")).collect();
+    assert!(found.len() > 20, "{found:?}");
+    for value in &found {
+        let asked = match value.starts_with('?') {
+            true => format!("{path}{value}"),
+            false => format!("{path}?act={value}&event={value}&days={value}"),
+        };
+        let asked = asked.replace([' ', '#', ';'], "");
+        for method in ["GET", "HEAD"] {
+            assert_eq!(service.public(method, &asked, &["Accept: text/html"], b"").status, 200);
+        }
+    }
+    assert_eq!(place.history().len(), 1, "the description alone");
+}
+
+#[test]
+fn a_waiting_follower_is_told_of_each_act() {
+    let place = place();
+    let service = serve(&place);
+    let path = place.link(WEEKLY, RECIPIENT, "c1");
+    let acts = [
+        ("act=pause&days=30", "pause"),
+        ("act=frequency&frequency=monthly", "preference"),
+        ("act=opt_out", "opt_out"),
+        ("act=why&why=content", "feedback"),
+    ];
+    for (after, (form, action)) in acts.into_iter().enumerate() {
+        let feed = format!("/v1/events?after={}&wait=30", after + 1);
+        let events = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| service.api("GET", &feed, &[], "").json());
+            assert_eq!(post(&service, &path, form).status, 200);
+            waiting.join().expect("it is told")
+        });
+        assert_eq!(events["events"][0]["action"], action);
+        assert_eq!(events["events"][0]["source"], "page");
+    }
+}
+
 #[test]
 fn what_is_counted_matches_the_events() {
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let undo = undo_of(&post(&service, &path, "act=opt_out").body);
     post(&service, &path, "act=why&why=too_often");
@@ -372,7 +427,7 @@ fn a_browser_walks_through_the_page() {
         return;
     }
     let place = place();
-    let service = place.serve();
+    let service = serve(&place);
     let names = ["leave", "others", "less", "choose", "stop", "look", "keyboard"];
     let link = |name| (name, place.link(WEEKLY, &format!("{name}@example.org"), "c1"));
     let links: HashMap<_, _> = names.map(link).into();
