@@ -235,12 +235,12 @@ fn clicks_outlive_restarts(start: impl FnOnce(&Place, SocketAddr) -> Proxy) {
     let proxy = start(&place, sockets.address());
     let clicks = Clicks::start(&links, proxy.clicker());
     for restart in 1..=2 {
-        std::thread::sleep(Duration::from_millis(700));
+        clicks.go_on(40);
         service = sockets.restart(&place, service);
         wait_for("the next process", || service.log().matches("listening").count() > restart);
     }
-    std::thread::sleep(Duration::from_millis(700));
-    clicks.all_answered(60);
+    clicks.go_on(40);
+    clicks.all_answered();
     assert_opted_out(&place, &recipients);
 }
 

@@ -32,11 +32,11 @@ fn a_restart_on_held_sockets_refuses_no_click() {
         connection.reply("POST").map_or("none".to_owned(), |reply| reply.status.to_string())
     });
     for restart in 1..=3 {
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        clicks.go_on(40);
         service = sockets.restart(&place, service);
         wait_for("the next process", || service.log().matches("listening").count() > restart);
     }
-    clicks.all_answered(100);
+    clicks.all_answered();
     let mut api = Connection::open(sockets.api_address());
     assert_eq!(api.request("GET", "/metrics", &[], b"").status, 200, "the second is the API's");
     assert_opted_out(&place, &recipients);
