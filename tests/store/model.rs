@@ -2,11 +2,12 @@
 //! through from the start each time. Two processes take turns, as a service that folds behind and
 //! a command do; between the commands the service folds, reads into memory, and starts again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use optout::ledger::{
-    Act, Command, DataDir, Essential, ForgetRequest, Page, Reason, Recipient, Source, SqliteStore,
-    Store, Time,
+    Act, Command, DataDir, Essential, ForgetRequest, Frequency, Page, Reason, Recipient, Source,
+    SqliteStore, Store, Time, Why,
 };
 use optout::link::{ListId, Scope};
 use proptest::prelude::*;
@@ -43,17 +44,27 @@ enum StepAct {
     Hold { scope: usize, reason: Reason, lasts: Option<u64> },
     OptIn { list: usize },
     Release { scope: usize, reason: Reason },
+    TakeBack { scope: usize, reason: Reason, lasts: Option<u64> },
+    Prefer { list: usize, frequency: Frequency },
+    Explain { scope: usize, why: Why },
     Forget,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let reason = prop::sample::select(Reason::ALL);
+    let weak = prop::sample::select(vec![Reason::Unsubscribe, Reason::Pause]);
     let scope = 0..SCOPES.len();
     let hold = (scope.clone(), reason.clone(), prop::option::of(1..100_000_000u64));
     let act = prop_oneof![
         6 => hold.prop_map(|(scope, reason, lasts)| StepAct::Hold { scope, reason, lasts }),
         3 => (0..LISTS.len()).prop_map(|list| StepAct::OptIn { list }),
-        2 => (scope, reason).prop_map(|(scope, reason)| StepAct::Release { scope, reason }),
+        2 => (scope.clone(), reason).prop_map(|(scope, reason)| StepAct::Release { scope, reason }),
+        2 => (scope.clone(), weak, prop::option::of(1..100_000_000u64))
+            .prop_map(|(scope, reason, lasts)| StepAct::TakeBack { scope, reason, lasts }),
+        2 => (0..LISTS.len(), prop::sample::select(Frequency::ALL))
+            .prop_map(|(list, frequency)| StepAct::Prefer { list, frequency }),
+        1 => (scope, prop::sample::select(Why::ALL))
+            .prop_map(|(scope, why)| StepAct::Explain { scope, why }),
         1 => Just(StepAct::Forget),
     ];
     let wait = prop_oneof![8 => 0..10_000i64, 2 => 0..100_000_000i64, 1 => -50_000..0i64];
@@ -88,18 +99,22 @@ struct Fact {
     until: Option<Time>,
 }
 
+/// What repeats of an act have in common.
+type Kind = (u8, Option<&'static str>, Option<Reason>, Option<&'static str>);
+
 /// An act that was stored as an event, as repeats are compared with.
 #[derive(Debug, Clone, PartialEq)]
 struct Stored {
     who: usize,
     at: Time,
     source: Source,
-    act: (u8, Option<&'static str>, Option<Reason>),
+    act: Kind,
 }
 
 #[derive(Debug, Default)]
 struct Model {
     facts: Vec<Fact>,
+    preferences: HashMap<(usize, &'static str), Frequency>,
     stored: Vec<Stored>,
     addresses: [Option<()>; 3],
 }
@@ -205,7 +220,30 @@ impl Model {
                 });
                 changed = self.facts.len() < left;
             }
-            StepAct::Forget => {}
+            StepAct::TakeBack { scope, reason, lasts } => {
+                let until = lasts.map(|millis| now.plus(Duration::from_millis(millis)));
+                let own = self.facts.iter().position(|f| {
+                    f.who == who && f.scope == SCOPES[*scope] && f.reason == Some(*reason)
+                });
+                match (own, until) {
+                    (Some(own), None) => {
+                        self.facts.remove(own);
+                        changed = true;
+                    }
+                    (Some(own), until)
+                        if self.facts[own].until.is_none_or(|end| until < Some(end)) =>
+                    {
+                        self.facts[own].until = until;
+                        changed = true;
+                    }
+                    _ => {}
+                }
+            }
+            StepAct::Prefer { list, frequency } => {
+                let before = self.preferences.insert((who, LISTS[*list]), *frequency);
+                changed = before.unwrap_or(Frequency::Every) != *frequency;
+            }
+            StepAct::Explain { .. } | StepAct::Forget => {}
         }
         self.settle(who, now);
         if !changed {
@@ -235,16 +273,30 @@ fn as_act(act: &StepAct, now: Time) -> Act {
         StepAct::Release { scope: s, reason } => {
             Act::Release { scope: scope(SCOPES[*s]), reason: *reason }
         }
+        StepAct::TakeBack { scope: s, reason, lasts } => Act::TakeBack {
+            scope: scope(SCOPES[*s]),
+            reason: *reason,
+            until: lasts.map(|millis| now.plus(Duration::from_millis(millis))),
+        },
+        StepAct::Prefer { list, frequency } => {
+            Act::Prefer { list: LISTS[*list].parse().expect("a list"), frequency: *frequency }
+        }
+        StepAct::Explain { scope: s, why } => Act::Explain { scope: scope(SCOPES[*s]), why: *why },
         StepAct::Forget => Act::Forget,
     }
 }
 
-fn kind(act: &StepAct) -> (u8, Option<&'static str>, Option<Reason>) {
+fn kind(act: &StepAct) -> Kind {
     match act {
-        StepAct::Hold { scope, reason, .. } => (0, Some(SCOPES[*scope]), Some(*reason)),
-        StepAct::OptIn { list } => (1, Some(LISTS[*list]), None),
-        StepAct::Release { scope, reason } => (2, Some(SCOPES[*scope]), Some(*reason)),
-        StepAct::Forget => (3, None, None),
+        StepAct::Hold { scope, reason, .. } => (0, Some(SCOPES[*scope]), Some(*reason), None),
+        StepAct::OptIn { list } => (1, Some(LISTS[*list]), None, None),
+        StepAct::Release { scope, reason } => (2, Some(SCOPES[*scope]), Some(*reason), None),
+        StepAct::Forget => (3, None, None, None),
+        StepAct::TakeBack { scope, reason, .. } => (4, Some(SCOPES[*scope]), Some(*reason), None),
+        StepAct::Prefer { list, frequency } => {
+            (5, Some(LISTS[*list]), None, Some(frequency.name()))
+        }
+        StepAct::Explain { scope, why } => (6, Some(SCOPES[*scope]), None, Some(why.name())),
     }
 }
 
@@ -343,6 +395,9 @@ fn compare(store: &dyn Store, model: &Model, now: Time) {
                 .suppression_for(&list_id, now, &Essential::default())
                 .map(|stands| stands.reason);
             assert_eq!(stands, model.suppressed(who, list, now), "{} {list}", RECIPIENTS[who]);
+            let chosen = standing.preference_for(&list_id).map(|own| own.frequency);
+            let expected = model.preferences.get(&(who, list)).copied();
+            assert_eq!(chosen, expected.filter(|own| *own != Frequency::Every));
         }
         let active: Vec<(Scope, Reason, Option<Time>)> =
             standing.active(now).map(|s| (s.scope.clone(), s.reason, s.until)).collect();
