@@ -17,7 +17,7 @@ use crate::serve::{Catalogue, Described, Logo, Sender, Text};
 pub(super) const TABLES: [&str; 2] = ["sender", "list"];
 
 /// A page has to be small, and the logo is part of it.
-const MAX_LOGO: u64 = 6 * 1024;
+const MAX_LOGO: u64 = 4 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,7 +175,9 @@ fn logo(path: &Path) -> Result<Logo, String> {
 /// A colour, and black or white, whichever can be read better on it.
 fn colour(text: String) -> Result<(String, &'static str), String> {
     let wrong = || "colour: write it as #rrggbb, such as #0b57d0".to_owned();
-    let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6).ok_or_else(wrong)?;
+    let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6);
+    let is_hex = |digits: &&str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = digits.filter(is_hex).ok_or_else(wrong)?;
     let code = u32::from_str_radix(digits, 16).map_err(|_| wrong())?;
     let [_, red, green, blue] = code.to_be_bytes();
     // WCAG 2.2's relative luminance.

@@ -56,7 +56,8 @@ impl Check {
                     any |= suppressed;
                     let list = self.list.to_string();
                     let chosen = standing.preference_for(&self.list);
-                    let frequency = chosen.map(|preference| preference.frequency);
+                    let frequency =
+                        chosen.filter(|_| !suppressed).map(|preference| preference.frequency);
                     views.push(CheckView {
                         recipient,
                         list,
@@ -79,7 +80,10 @@ fn print(context: &mut Context, views: &[CheckView]) -> Result<(), Failure> {
     }
     let row = |view: &CheckView| {
         let recipient = view.recipient.clone();
-        let Some(s) = &view.suppression else { return vec![recipient, "may be sent".to_owned()] };
+        let Some(s) = &view.suppression else {
+            let most = view.frequency.map(|frequency| format!(", at most {frequency}"));
+            return vec![recipient, format!("may be sent{}", most.unwrap_or_default())];
+        };
         vec![
             recipient,
             "suppressed".to_owned(),

@@ -179,10 +179,12 @@ impl Context {
 
     /// A list nobody has named yet may be misspelt, and then everybody looks subscribed.
     fn warn_if_unknown(&self, store: &dyn Store, list: &ListId) -> Result<bool, Failure> {
-        let known = store.knows(&Scope::from(list.clone()))?;
+        let is_described = self.config.catalogue()?.list(list).is_some();
+        let known = is_described || store.knows(&Scope::from(list.clone()))?;
         if !known {
             output::warn(&format!(
-                "no event names the list {list} yet: unless this is its first use, look how it is spelt"
+                "no event and no configuration names the list {list} yet: unless this is its first \
+                 use, look how it is spelt"
             ));
         }
         Ok(known)

@@ -4,7 +4,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Context, Failure, Status, history, output};
-use crate::ledger::{Entry, EventView, Recipient, Store, SuppressionView};
+use crate::ledger::{
+    Entry, EventView, Frequency, Preference, Recipient, Store, SuppressionView, Time,
+};
 
 /// Show everything held on one recipient
 ///
@@ -29,8 +31,23 @@ struct ShowView {
     address: Option<String>,
     suppressions: Vec<SuppressionView>,
     exceptions: Vec<String>,
+    frequencies: Vec<FrequencyView>,
     repeats: u64,
     events: Vec<EventView>,
+}
+
+/// How often the recipient wants a list, at most.
+#[derive(Serialize)]
+struct FrequencyView {
+    list: String,
+    frequency: Frequency,
+    since: Time,
+}
+
+impl From<&Preference> for FrequencyView {
+    fn from(own: &Preference) -> Self {
+        Self { list: own.list.to_string(), frequency: own.frequency, since: own.since }
+    }
 }
 
 impl Show {
@@ -65,6 +82,7 @@ impl Show {
             address: holding.and_then(|holding| holding.address),
             suppressions: suppressions.collect::<Result<_, _>>()?,
             exceptions: standing.exceptions().iter().map(ToString::to_string).collect(),
+            frequencies: standing.preferences().iter().map(FrequencyView::from).collect(),
             events: events.into_iter().map(EventView::from).collect(),
         })
     }
@@ -93,6 +111,9 @@ fn print(context: &mut Context, view: &ShowView) -> Result<(), Failure> {
     out.line(format!("address     {}", output::clean(&address)))?;
     if !view.exceptions.is_empty() {
         out.line(format!("came back   {}", view.exceptions.join(" ")))?;
+    }
+    for own in &view.frequencies {
+        out.line(format!("at most     {} of {}", own.frequency, own.list))?;
     }
     if view.repeats > 0 {
         out.line(format!("repeats     {} since the last event", view.repeats))?;

@@ -39,7 +39,7 @@ impl Stats {
 
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let counts = count(&store, &self.span(), &|_| true, &|| false)?;
+        let counts = count(&store, &self.span(), &|_| true, &|| false)?.unwrap_or_default();
         if context.output.is_json() {
             let mut counts = counts.iter().map(|(cell, &events)| CountView { cell, events });
             counts.try_for_each(|count| context.output.object(&count))?;

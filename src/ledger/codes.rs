@@ -142,24 +142,26 @@ coded! {
     Weekly = 3 "weekly",
     /// Every two weeks.
     Fortnightly = 4 "fortnightly",
-    /// Once a month, which is 30 days.
+    /// Once a month.
     Monthly = 5 "monthly",
-    /// Every three months, which are 91 days.
+    /// Every three months.
     Quarterly = 6 "quarterly",
 }
 
 impl Frequency {
-    /// How far apart two messages are at least.
+    /// How far apart two messages are at least: somewhat less than the name says, so that a
+    /// mailing that goes out a little earlier than the last one, or after a short month, is not
+    /// held back.
     pub fn interval(self) -> Duration {
-        let days = match self {
+        let hours = match self {
             Self::Every => 0,
-            Self::Daily => 1,
-            Self::Weekly => 7,
-            Self::Fortnightly => 14,
-            Self::Monthly => 30,
-            Self::Quarterly => 91,
+            Self::Daily => 18,
+            Self::Weekly => 6 * 24,
+            Self::Fortnightly => 13 * 24,
+            Self::Monthly => 27 * 24,
+            Self::Quarterly => 88 * 24,
         };
-        Duration::from_secs(days * 24 * 60 * 60)
+        Duration::from_secs(hours * 60 * 60)
     }
 }
 

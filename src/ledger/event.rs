@@ -38,6 +38,8 @@ use crate::link::{KeyId, Scope};
 /// | 9 | campaign | UTF-8 |
 /// | 10 | note | 32 bytes, HMAC-SHA-256(the recipient's salt, the text) |
 /// | 11 | repeats | 4 bytes, how many repeats were counted before this event; not 0 |
+/// | 12 | link | 8 bytes, the first of HMAC-SHA-256(the recipient's salt, what tells the link from the recipient's others) |
+/// | 13 | undoes | 8 bytes, the number of the event that is taken back |
 ///
 /// The leaf hash is RFC 6962 section 2.1's: SHA-256(`0x00` || canonical bytes).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +76,15 @@ pub struct Event {
     pub note: Option<[u8; 32]>,
     /// How many repeats for the same recipient and scope were counted since the event before.
     pub repeats: u32,
+    /// Which of the recipient's links it came by, where that matters: whoever holds the link can
+    /// take back what it did.
+    pub link: Option<LinkMark>,
+    /// The event that is taken back.
+    pub undoes: Option<u64>,
 }
+
+/// The keyed hash that tells one of a recipient's links from the others.
+pub type LinkMark = [u8; 8];
 
 const VERSION: u8 = 1;
 
@@ -109,6 +119,8 @@ impl Event {
         part(10, self.note.as_ref().map(|hash| &hash[..]));
         let repeats = (self.repeats > 0).then(|| self.repeats.to_be_bytes());
         part(11, repeats.as_ref().map(|count| &count[..]));
+        part(12, self.link.as_ref().map(|mark| &mark[..]));
+        part(13, self.undoes.map(u64::to_be_bytes).as_ref().map(|number| &number[..]));
         bytes
     }
 
@@ -159,6 +171,8 @@ impl Event {
             9 => self.campaign = Some(text()?),
             10 => self.note = Some(value.try_into().ok()?),
             11 => self.repeats = u32::from_be_bytes(value.try_into().ok()?),
+            12 => self.link = Some(value.try_into().ok()?),
+            13 => self.undoes = Some(u64::from_be_bytes(value.try_into().ok()?)),
             _ => return None,
         }
         Some(())
@@ -183,6 +197,8 @@ impl Event {
             campaign: None,
             note: None,
             repeats: 0,
+            link: None,
+            undoes: None,
         }
     }
 }
@@ -227,6 +243,8 @@ mod tests {
             campaign: Some("größe".into()),
             note: Some([9; 32]),
             repeats: 3,
+            link: Some([8; 8]),
+            undoes: Some(4),
             ..Event::new(
                 5,
                 Time::from_millis(1_767_225_600_000).expect("in range"),

@@ -34,7 +34,7 @@ pub use backup::{BackupError, Contents, Restored};
 pub use codes::{Action, Frequency, Reason, Source, Why};
 pub use data_dir::DataDir;
 pub use essential::Essential;
-pub use event::{Event, leaf_hash};
+pub use event::{Event, LinkMark, leaf_hash};
 pub use key_file::{KeyFile, KeyFileError, StoredKey};
 pub use late_store::LateStore;
 pub use policy::{Act, Decision, decide};

@@ -51,6 +51,8 @@ pub enum Act {
     },
     /// The recipient takes back an opt-out or a pause of theirs that has just been recorded.
     TakeBack {
+        /// The event that recorded it; what another one made or extended since stays.
+        event: u64,
         /// Exactly the suppression's scope.
         scope: Scope,
         /// [`Reason::Unsubscribe`] or [`Reason::Pause`].
@@ -64,6 +66,8 @@ pub enum Act {
         list: ListId,
         /// How often at most.
         frequency: Frequency,
+        /// The event of the choice that this takes back.
+        undoes: Option<u64>,
     },
     /// The recipient says why they left.
     Explain {
@@ -158,6 +162,15 @@ impl Act {
         }
     }
 
+    /// The event that is taken back.
+    pub fn undoes(&self) -> Option<u64> {
+        match self {
+            Self::TakeBack { event, .. } => Some(*event),
+            Self::Prefer { undoes, .. } => *undoes,
+            _ => None,
+        }
+    }
+
     /// What was asked when this event was made; `None` for events that ask nothing of a
     /// recipient's standing, or that say too little.
     pub fn of(event: &Event) -> Option<Self> {
@@ -170,12 +183,16 @@ impl Act {
             }
             Action::Release => Some(Self::Release { scope: scope?, reason: event.reason? }),
             Action::OptIn => match (scope?, event.reason) {
-                (scope, Some(reason)) => Some(Self::TakeBack { scope, reason, until: event.until }),
+                (scope, Some(reason)) => {
+                    Some(Self::TakeBack { event: event.undoes?, scope, reason, until: event.until })
+                }
                 (Scope::List(list), None) => Some(Self::OptIn { list }),
                 (Scope::Everything, None) => None,
             },
             Action::Preference => match scope? {
-                Scope::List(list) => Some(Self::Prefer { list, frequency: chosen(event)? }),
+                Scope::List(list) => {
+                    Some(Self::Prefer { list, frequency: chosen(event)?, undoes: event.undoes })
+                }
                 Scope::Everything => None,
             },
             Action::Feedback => Some(Self::Explain { scope: scope?, why: chosen(event)? }),
@@ -213,8 +230,9 @@ pub struct Decision {
 /// | `Pause` S until U | pause for S begins | nothing ¹ | it ends at U ¹ |
 /// | `Suppress` S for R until U | R for S begins | nothing | it ends at U |
 /// | `Release` S of R | nothing | it ends | it ends |
-/// | `TakeBack` S of R until U | nothing | it ends at U, or now | nothing |
+/// | `TakeBack` N: S of R until U | nothing | it ends at U, or now ² | nothing |
 ///
+/// ² if event N made it or extended it last; else nothing.
 /// ¹ and exceptions for lists within S end: the recipient's own act covers those lists again.
 ///
 /// | asked | a complaint, bounce or manual covers L | else, on L itself: unsubscribe, pause | else, on a wider scope: unsubscribe, pause | else |
@@ -263,8 +281,10 @@ pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64)
                 .cloned();
             refused.is_none() && come_back(&mut after, list)
         }
-        Act::TakeBack { scope, reason, until } => after.shorten(scope, *reason, *until, event),
-        Act::Prefer { list, frequency } => after.prefer(list, *frequency, since),
+        Act::TakeBack { event: taken, scope, reason, until } => {
+            after.is_of(scope, *reason, *taken) && after.shorten(scope, *reason, *until, event)
+        }
+        Act::Prefer { list, frequency, .. } => after.prefer(list, *frequency, since),
         Act::Explain { .. } | Act::Forget => false,
     };
     after.settle(at);
@@ -342,7 +362,9 @@ mod tests {
     fn every_cell_of_taking_back() {
         use Reason::*;
         let (sooner, later) = (Some(NOW + 50_000), Some(NOW + 90_000));
-        let back = |reason, until: Option<i64>| Act::TakeBack {
+        // Of the last event before it: acts are numbered from 1.
+        let back = |event, reason, until: Option<i64>| Act::TakeBack {
+            event,
             scope: scope("a"),
             reason,
             until: until.map(time),
@@ -350,13 +372,16 @@ mod tests {
         let pause = |until| suppress("a", Pause, until);
         type Left = Option<(Reason, Option<i64>)>;
         let cells: &[(&[Act], Act, bool, Left)] = &[
-            (&[], back(Unsubscribe, None), false, None),
-            (&[opt_out("a")], back(Unsubscribe, None), true, None),
-            (&[opt_out("a")], back(Pause, None), false, Some((Unsubscribe, None))),
-            (&[opt_out("*")], back(Unsubscribe, None), false, Some((Unsubscribe, None))),
-            (&[pause(later)], back(Pause, None), true, None),
-            (&[pause(later)], back(Pause, sooner), true, Some((Pause, sooner))),
-            (&[pause(sooner)], back(Pause, later), false, Some((Pause, sooner))),
+            (&[], back(1, Unsubscribe, None), false, None),
+            (&[opt_out("a")], back(1, Unsubscribe, None), true, None),
+            (&[opt_out("a")], back(2, Unsubscribe, None), false, Some((Unsubscribe, None))),
+            (&[opt_out("a")], back(1, Pause, None), false, Some((Unsubscribe, None))),
+            (&[opt_out("*")], back(1, Unsubscribe, None), false, Some((Unsubscribe, None))),
+            (&[pause(later)], back(1, Pause, None), true, None),
+            (&[pause(later)], back(1, Pause, sooner), true, Some((Pause, sooner))),
+            (&[pause(sooner)], back(1, Pause, later), false, Some((Pause, sooner))),
+            (&[pause(sooner), pause(later)], back(1, Pause, None), false, Some((Pause, later))),
+            (&[pause(sooner), pause(later)], back(2, Pause, sooner), true, Some((Pause, sooner))),
         ];
         for (before, act, changed, left) in cells {
             let acts = [before, &[act.clone()][..]].concat();
@@ -371,7 +396,7 @@ mod tests {
 
     #[test]
     fn preferences_are_kept_for_each_list_and_suppress_nothing() {
-        let prefer = |text, frequency| Act::Prefer { list: list(text), frequency };
+        let prefer = |text, frequency| Act::Prefer { list: list(text), frequency, undoes: None };
         let explain = Act::Explain { scope: scope("a"), why: Why::Other };
         let (standing, changes) = run(&[
             prefer("b", Frequency::Weekly),
@@ -394,8 +419,13 @@ mod tests {
         let acts = [
             opt_out("a"),
             opt_in("a"),
-            Act::TakeBack { scope: Scope::Everything, reason: Reason::Pause, until: Some(time(9)) },
-            Act::Prefer { list: list("a"), frequency: Frequency::Quarterly },
+            Act::TakeBack {
+                event: 3,
+                scope: Scope::Everything,
+                reason: Reason::Pause,
+                until: Some(time(9)),
+            },
+            Act::Prefer { list: list("a"), frequency: Frequency::Quarterly, undoes: Some(3) },
             Act::Explain { scope: scope("a"), why: Why::NeverAsked },
         ];
         for act in acts {
@@ -404,6 +434,7 @@ mod tests {
                 reason: act.reason(),
                 until: act.until(),
                 value: act.value().map(str::to_owned),
+                undoes: act.undoes(),
                 ..Event::new(1, time(1), act.action(), crate::ledger::Source::Page)
             };
             assert_eq!(Act::of(&event), Some(act));

@@ -11,6 +11,8 @@ use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 use sha2::{Digest, Sha256};
 
+use super::event::LinkMark;
+
 /// Who gets the mail: an address as somebody wrote it, and the canonical form it is compared by.
 ///
 /// The canonical form, version 1: ASCII white space trimmed; the domain as lower-case A-labels
@@ -253,6 +255,12 @@ impl Salt {
     pub fn hash_text(&self, text: &str) -> [u8; 32] {
         let mac = Hmac::<Sha256>::new_from_slice(&*self.0).expect("HMAC takes keys of any length");
         mac.chain_update(text).finalize().into_bytes().into()
+    }
+
+    /// How an event names one of the recipient's links: the first octets of the keyed hash.
+    pub fn mark_link(&self, link: &str) -> LinkMark {
+        let hash = self.hash_text(link);
+        std::array::from_fn(|i| hash[i])
     }
 }
 

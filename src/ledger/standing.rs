@@ -21,11 +21,16 @@ pub struct Suppression {
     pub since: Time,
     /// When it ends by itself.
     pub until: Option<Time>,
-    /// The event that made it, or last extended it.
+    /// The event that made it, or last changed its end; 0 while it waits to be recorded.
     pub event: u64,
 }
 
 impl Suppression {
+    /// Whether an event holds it, and it does not just wait to be recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.event > 0
+    }
+
     pub(super) fn is_active(&self, at: Time) -> bool {
         self.until.is_none_or(|until| at < until)
     }
@@ -58,9 +63,14 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// One suppression alone.
-    pub fn of(suppression: Suppression) -> Self {
-        Self { suppressions: vec![suppression], ..Self::default() }
+    /// With these beside it, where nothing of their scope and reason stands yet: opt-outs that
+    /// wait to be recorded.
+    pub fn with(mut self, waiting: impl IntoIterator<Item = Suppression>) -> Self {
+        for suppression in waiting {
+            self.cover_again(&suppression.scope);
+            self.hold(suppression.clone(), suppression.since);
+        }
+        self
     }
 
     /// What is active at `at`, in the order of scope, then reason.
@@ -153,6 +163,11 @@ impl Standing {
             self.suppressions.remove(place);
             true
         })
+    }
+
+    /// Whether an event made what stands, or extended it last.
+    pub(super) fn is_of(&self, scope: &Scope, reason: Reason, event: u64) -> bool {
+        self.find(scope, reason).is_ok_and(|place| self.suppressions[place].event == event)
     }
 
     /// Has what stands end at `until`, or at once; `false` when that is no sooner than it does.

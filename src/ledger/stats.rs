@@ -43,30 +43,29 @@ pub struct Span {
 }
 
 /// Counts events that changed something or say why somebody left, so that repeats do not weigh;
-/// of those whose scope `is_seen`.
+/// of those whose scope `is_seen`. `None` when it `is_enough` before all are counted.
 ///
 /// # Errors
 ///
-/// [`StoreError::Overloaded`] as soon as `is_enough`, and when the store cannot be read.
+/// When the store cannot be read.
 pub fn count(
     store: &dyn Store,
     span: &Span,
     is_seen: &dyn Fn(Option<&Scope>) -> bool,
     is_enough: &dyn Fn() -> bool,
-) -> Result<Counts, StoreError> {
+) -> Result<Option<Counts>, StoreError> {
     let mut counts = Counts::new();
     let mut after = span.since.map_or(Ok(0), |since| last_before(store, since))?;
     loop {
-        let entries = store.entries(Page::After(after), PAGE)?;
-        let Some(last) = entries.last() else { return Ok(counts) };
-        after = last.event.number;
+        let events = store.events(Page::After(after), PAGE)?;
+        let Some(last) = events.last() else { return Ok(Some(counts)) };
+        after = last.number;
         if is_enough() {
-            return Err(StoreError::Overloaded);
+            return Ok(None);
         }
-        for entry in entries {
-            let event = entry.event;
+        for event in events {
             if span.until.is_some_and(|until| event.at >= until) {
-                return Ok(counts);
+                return Ok(Some(counts));
             }
             let counts_at_all = event.changed || event.action == Action::Feedback;
             if counts_at_all && is_seen(event.scope.as_ref()) {
@@ -90,12 +89,11 @@ fn last_before(store: &dyn Store, time: Time) -> Result<u64, StoreError> {
 }
 
 fn cell(event: Event) -> Cell {
-    let is_undo = event.action == Action::OptIn && event.reason.is_some();
     Cell {
         day: event.at.day(),
         scope: event.scope.map(|scope| scope.to_string()),
         campaign: event.campaign,
-        action: if is_undo { "undo" } else { event.action.name() },
+        action: event.undoes.map_or(event.action.name(), |_| "undo"),
         reason: event.reason,
         value: event.value,
     }

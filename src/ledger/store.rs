@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::api_key::ApiKey;
 use super::codes::{Frequency, Source};
 use super::essential::Essential;
-use super::event::Event;
+use super::event::{Event, LinkMark};
 use super::policy::Act;
 use super::recipient::{Recipient, RecipientError, RecipientId};
 use super::spool::SpoolMark;
@@ -38,8 +38,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// commands.
     ///
     /// An act that changes nothing, and that the recipient's events of the last 24 hours hold
-    /// already with the same scope, source, reason and note, is not stored singly: it is counted,
-    /// and the next event of that recipient and scope carries the count.
+    /// already with the same scope, source, reason, link and note, is not stored singly: it is
+    /// counted, and the next event of that recipient and scope carries the count.
     ///
     /// An address is kept from the first event on. Once forgotten, only an act that changes
     /// something brings it back. [`Act::Forget`] erases in the same transaction, which leaves
@@ -107,6 +107,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// events name the scope; as of the last [`Store::look`] or later.
     fn is_surely_free(&self, recipient: &Recipient, scope: &Scope) -> bool;
 
+    /// How events name a link of a recipient that a [`Command`] tells from the others by `link`.
+    fn link_mark(&self, recipient: &Recipient, link: &str) -> LinkMark;
+
     /// What stands for each recipient, in their order, each as of a moment since the call; nothing
     /// for those who are not known.
     ///
@@ -137,6 +140,13 @@ pub trait Store: fmt::Debug + Send + Sync {
             }
         }
     }
+
+    /// Up to `limit` events, next to each other in the history.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn events(&self, page: Page, limit: usize) -> Result<Vec<Event>, StoreError>;
 
     /// Up to `limit` entries, next to each other in the history.
     ///
@@ -186,7 +196,8 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Which of these recipients, who chose how often they want `list`, are not to be sent
     /// `sending` yet, and then until when; in their order. The others are taken to be sent it.
-    /// The same sending gets the same answers whenever it asks.
+    /// The same sending gets the same answers for as long as they decide anything: until that
+    /// time, or for three months.
     ///
     /// # Errors
     ///
@@ -299,6 +310,9 @@ pub struct Command {
     pub key: Option<KeyId>,
     /// The link's campaign; at most 255 octets.
     pub campaign: Option<String>,
+    /// What tells the link from the recipient's others, where that is to be kept; a keyed hash of
+    /// it is ([`Store::link_mark`]).
+    pub link: Option<String>,
     /// A text that came with it: a note or evidence.
     pub note: Option<Note>,
 }
@@ -306,8 +320,8 @@ pub struct Command {
 impl Command {
     /// An act that says nothing beyond itself.
     pub fn new(recipient: Recipient, act: Act, source: Source) -> Self {
-        let (occurred, actor, key, campaign, note) = (None, None, None, None, None);
-        Self { recipient, act, source, occurred, actor, key, campaign, note }
+        let (occurred, actor, key, campaign, link, note) = (None, None, None, None, None, None);
+        Self { recipient, act, source, occurred, actor, key, campaign, link, note }
     }
 }
 

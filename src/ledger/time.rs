@@ -57,6 +57,12 @@ impl Time {
         self.to_string()[..10].to_owned()
     }
 
+    /// When the next day begins in UTC; at most [`Time::MAX`].
+    pub fn next_day(self) -> Self {
+        const DAY: i64 = 24 * 60 * 60 * 1000;
+        Self((self.0 - self.0 % DAY + DAY).min(Self::MAX.0))
+    }
+
     fn timestamp(self) -> Timestamp {
         Timestamp::from_millisecond(self.0).unwrap_or(Timestamp::UNIX_EPOCH)
     }

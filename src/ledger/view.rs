@@ -23,7 +23,7 @@ pub struct SuppressionView {
     pub until: Option<Time>,
     /// The campaign that it came from, where known.
     pub campaign: Option<String>,
-    /// The event that made it or last extended it; `null` where the asker may not know.
+    /// The event that made it or last changed its end; `null` where the asker may not know.
     pub event: Option<u64>,
 }
 
@@ -112,6 +112,8 @@ pub struct EventView {
     pub changed: bool,
     /// How many repeats were counted before it, for the same recipient and scope.
     pub repeats: u32,
+    /// The event that it takes back.
+    pub undoes: Option<u64>,
 }
 
 impl From<Entry> for EventView {
@@ -135,6 +137,7 @@ impl From<Entry> for EventView {
             note: entry.note,
             changed: event.changed,
             repeats: event.repeats,
+            undoes: event.undoes,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::recipient::Recipient;
 use super::standing::Suppression;
 use super::store::Command;
 use super::time::Time;
-use crate::link::{ListId, Scope};
+use crate::link::Scope;
 
 /// Opt-outs that are durable and not recorded yet. Bounded by the spool's size.
 #[derive(Debug, Default)]
@@ -76,11 +76,5 @@ impl Waiting {
             event: 0,
         })
         .collect()
-    }
-
-    /// The one that covers `list`, the narrowest of several.
-    pub fn covering(&self, recipient: &Recipient, list: &ListId) -> Option<Suppression> {
-        let covers = self.of(recipient).into_iter().filter(|waiting| waiting.scope.covers(list));
-        covers.max_by_key(|waiting| waiting.scope.depth())
     }
 }

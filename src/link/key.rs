@@ -251,6 +251,10 @@ impl BoundKey {
     fn may_sign(&self, list: &ListId) -> bool {
         self.scopes.is_empty() || self.scopes.iter().any(|scope| scope.covers(list))
     }
+
+    fn reaches(&self, scope: &Scope) -> bool {
+        self.scopes.is_empty() || self.scopes.iter().any(|own| own.includes(scope))
+    }
 }
 
 impl Default for Keyring {
@@ -296,6 +300,11 @@ impl Keyring {
     /// Whether the key `id` is in the ring and may sign for `list`.
     pub(super) fn may_sign(&self, id: KeyId, list: &ListId) -> bool {
         self.by_id.get(&id).is_some_and(|&index| self.keys[index].may_sign(list))
+    }
+
+    /// Whether the key `id` is in the ring and may sign for every list of `scope`.
+    pub fn reaches(&self, id: KeyId, scope: &Scope) -> bool {
+        self.by_id.get(&id).is_some_and(|&index| self.keys[index].reaches(scope))
     }
 
     /// The key `id`, or the decoy and `false`.

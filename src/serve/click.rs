@@ -1,7 +1,7 @@
 //! The opt-out that a link asks for, and how it is written into the spool.
 
 use crate::ledger::{Act, Command, Recipient, Source};
-use crate::link::{Keyring, Opened, Scope};
+use crate::link::{Keyring, Link, Opened, Scope};
 
 /// The opt-out from the link's list.
 pub(super) fn opt_out(opened: &Opened, source: Source) -> Command {
@@ -10,8 +10,15 @@ pub(super) fn opt_out(opened: &Opened, source: Source) -> Command {
     Command {
         key: Some(opened.key),
         campaign: Some(opened.link.campaign().to_owned()),
+        // A person at the page may take it back, by this link alone.
+        link: (source == Source::Page).then(|| tell_apart(&opened.link)),
         ..Command::new(recipient, Act::OptOut { scope }, source)
     }
+}
+
+/// What a recipient's links differ in, beside what an event names anyway: key and campaign.
+pub(super) fn tell_apart(link: &Link) -> String {
+    format!("{} {}", link.issued(), link.list())
 }
 
 /// What goes into the spool: the source's name, and the token, which stays sealed.
@@ -29,7 +36,7 @@ pub(super) fn from_spool(content: &str, keys: &Keyring) -> Option<Command> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::{Link, SigningKey};
+    use crate::link::SigningKey;
 
     #[test]
     fn what_is_spooled_holds_nothing_readable_and_comes_back() {

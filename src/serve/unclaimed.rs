@@ -138,7 +138,7 @@ struct Keys {
 enum Fate {
     /// Its key is not there.
     Waits,
-    Applies(Command),
+    Applies(Box<Command>),
     /// Its key is there, and the link does not open with it; or the key is retired.
     IsVoid,
 }
@@ -156,7 +156,7 @@ impl Keys {
         match self.open.open(&click.token) {
             Ok(opened) => {
                 let command = click::opt_out(&opened, click.source);
-                Fate::Applies(Command { occurred: Some(click.received), ..command })
+                Fate::Applies(Box::new(Command { occurred: Some(click.received), ..command }))
             }
             Err(_) => match self.all.open(&click.token) {
                 Err(OpenError::UnknownKey(_)) => Fate::Waits,
@@ -272,7 +272,7 @@ impl Keeper {
         for click in self.unclaimed.clicks().iter() {
             match self.keys.fate(click) {
                 Fate::Waits => {}
-                Fate::Applies(command) => due.push((Arc::clone(&click.token), command)),
+                Fate::Applies(command) => due.push((Arc::clone(&click.token), *command)),
                 Fate::IsVoid => drop(void.insert(Arc::clone(&click.token))),
             }
         }

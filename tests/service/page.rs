@@ -134,12 +134,13 @@ fn leaving_undoing_and_saying_why() {
     let event = &place.history()[0];
     assert_eq!((&event["action"], &event["source"]), (&"opt_in".into(), &"page".into()));
     assert_eq!(event["reason"], "unsubscribe");
-    // The same form again, and a stale one, do nothing.
+    // The same form again says the same, and a stale one does nothing.
     let events = place.history().len();
-    for form in [format!("act=undo&event={undo}"), "act=undo&event=1".to_owned()] {
-        assert!(post(&service, &path, &form).body.contains("cannot be undone"));
+    for (event, said) in [(undo.as_str(), "It is undone"), ("1", "cannot be undone")] {
+        assert!(post(&service, &path, &format!("act=undo&event={event}")).body.contains(said));
     }
     assert_eq!(place.history().len(), events);
+    assert_eq!(event["undoes"].to_string(), undo);
     place.verify();
 }
 
@@ -246,7 +247,7 @@ fn a_frequency_holds_back_what_comes_too_early() {
         let body = json!({"list": WEEKLY, "recipients": [], "sending": name}).to_string();
         assert_eq!(service.api("POST", "/v1/check", &[], &body).status, 400);
     }
-    assert!(get(&service, &path).body.contains("You get Weekly offers so often"));
+    assert!(get(&service, &path).body.contains("You get Weekly offers this often"));
     post(&service, &path, "act=frequency&frequency=every");
     assert_eq!(ask("mailing 3")["suppressed"], json!([]));
     place.verify();

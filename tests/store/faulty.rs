@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use optout::ledger::{
     ApiKey, Command, DataDir, Entry, Essential, Event, ForgetRequest, Forgotten, Frequency,
-    Holding, KeyFile, LateStore, Look, Outcome, Page, Reason, Recipient, SpoolMark, SpoolSettings,
-    SqliteStore, Standing, Store, StoreError, Time, Verification,
+    Holding, KeyFile, LateStore, LinkMark, Look, Outcome, Page, Reason, Recipient, SpoolMark,
+    SpoolSettings, SqliteStore, Standing, Store, StoreError, Time, Verification,
 };
 use optout::link::{BaseUrl, KeyId, Link, ListId, Scope, SigningKey};
 use optout::serve::{Catalogue, Limits, ListenerSettings, Pages, Settings, Sockets, run};
@@ -109,6 +109,10 @@ macro_rules! through_call {
                 self.store.glance()
             }
 
+            fn link_mark(&self, recipient: &Recipient, link: &str) -> LinkMark {
+                self.store.link_mark(recipient, link)
+            }
+
             fn is_surely_free(&self, recipient: &Recipient, scope: &Scope) -> bool {
                 self.store.is_surely_free(recipient, scope)
             }
@@ -130,6 +134,7 @@ through_call! {
     warm(stop: &dyn Fn() -> bool) -> ();
     standings(recipients: &[Recipient]) -> Vec<Standing>;
     holding(recipient: &Recipient) -> Option<Holding>;
+    events(page: Page, limit: usize) -> Vec<Event>;
     entries(page: Page, limit: usize) -> Vec<Entry>;
     entries_about(recipient: &Recipient, before: u64, limit: usize) -> Vec<Entry>;
     event(number: u64) -> Option<Event>;

@@ -44,7 +44,7 @@ enum StepAct {
     Hold { scope: usize, reason: Reason, lasts: Option<u64> },
     OptIn { list: usize },
     Release { scope: usize, reason: Reason },
-    TakeBack { scope: usize, reason: Reason, lasts: Option<u64> },
+    TakeBack { scope: usize, reason: Reason, lasts: Option<u64>, is_stale: bool },
     Prefer { list: usize, frequency: Frequency },
     Explain { scope: usize, why: Why },
     Forget,
@@ -59,8 +59,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => hold.prop_map(|(scope, reason, lasts)| StepAct::Hold { scope, reason, lasts }),
         3 => (0..LISTS.len()).prop_map(|list| StepAct::OptIn { list }),
         2 => (scope.clone(), reason).prop_map(|(scope, reason)| StepAct::Release { scope, reason }),
-        2 => (scope.clone(), weak, prop::option::of(1..100_000_000u64))
-            .prop_map(|(scope, reason, lasts)| StepAct::TakeBack { scope, reason, lasts }),
+        2 => (scope.clone(), weak, prop::option::of(1..100_000_000u64), prop::bool::weighted(0.2))
+            .prop_map(|(scope, reason, lasts, is_stale)| {
+                StepAct::TakeBack { scope, reason, lasts, is_stale }
+            }),
         2 => (0..LISTS.len(), prop::sample::select(Frequency::ALL))
             .prop_map(|(list, frequency)| StepAct::Prefer { list, frequency }),
         1 => (scope, prop::sample::select(Why::ALL))
@@ -97,6 +99,8 @@ struct Fact {
     /// `None`: an exception for this list.
     reason: Option<Reason>,
     until: Option<Time>,
+    /// The event that made it, or changed its end last.
+    event: u64,
 }
 
 /// What repeats of an act have in common.
@@ -136,6 +140,16 @@ impl Model {
         self.facts.iter().filter(move |f| f.who == who && f.until.is_none_or(|until| now < until))
     }
 
+    /// The event of what is taken back.
+    fn made_by(&self, who: usize, act: &StepAct) -> u64 {
+        let StepAct::TakeBack { scope, reason, .. } = act else { return 0 };
+        let own = self
+            .facts
+            .iter()
+            .find(|f| f.who == who && f.scope == SCOPES[*scope] && f.reason == Some(*reason));
+        own.map_or(0, |own| own.event)
+    }
+
     /// The reasons that keep `list` from being sent.
     fn suppressed(&self, who: usize, list: &str, now: Time) -> Option<Reason> {
         let excepted = self.active(who, now).any(|f| f.reason.is_none() && f.scope == list);
@@ -167,6 +181,7 @@ impl Model {
     fn change(&mut self, who: usize, act: &StepAct, now: Time) -> bool {
         let before = self.facts.clone();
         self.settle(who, now);
+        let event = self.stored.len() as u64 + 1;
         let mut changed = false;
         match act {
             StepAct::Hold { scope, reason, lasts } => {
@@ -184,11 +199,11 @@ impl Model {
                     .find(|f| f.who == who && f.scope == scope && f.reason == Some(*reason));
                 match own {
                     None => {
-                        self.facts.push(Fact { who, scope, reason: Some(*reason), until });
+                        self.facts.push(Fact { who, scope, reason: Some(*reason), until, event });
                         changed = true;
                     }
                     Some(own) if own.until.is_some() && (until.is_none() || until > own.until) => {
-                        own.until = until;
+                        (own.until, own.event) = (until, event);
                         changed = true;
                     }
                     Some(_) => {}
@@ -208,7 +223,13 @@ impl Model {
                         .iter()
                         .any(|f| f.who == who && f.reason.is_none() && f.scope == list);
                     if wider && !there {
-                        self.facts.push(Fact { who, scope: list, reason: None, until: None });
+                        self.facts.push(Fact {
+                            who,
+                            scope: list,
+                            reason: None,
+                            until: None,
+                            event,
+                        });
                     }
                     changed = true;
                 }
@@ -220,7 +241,8 @@ impl Model {
                 });
                 changed = self.facts.len() < left;
             }
-            StepAct::TakeBack { scope, reason, lasts } => {
+            StepAct::TakeBack { is_stale: true, .. } => {}
+            StepAct::TakeBack { scope, reason, lasts, .. } => {
                 let until = lasts.map(|millis| now.plus(Duration::from_millis(millis)));
                 let own = self.facts.iter().position(|f| {
                     f.who == who && f.scope == SCOPES[*scope] && f.reason == Some(*reason)
@@ -233,7 +255,7 @@ impl Model {
                     (Some(own), until)
                         if self.facts[own].until.is_none_or(|end| until < Some(end)) =>
                     {
-                        self.facts[own].until = until;
+                        (self.facts[own].until, self.facts[own].event) = (until, event);
                         changed = true;
                     }
                     _ => {}
@@ -263,7 +285,7 @@ fn end(reason: Reason, lasts: Option<u64>, now: Time) -> Option<Time> {
     }
 }
 
-fn as_act(act: &StepAct, now: Time) -> Act {
+fn as_act(act: &StepAct, made_by: u64, now: Time) -> Act {
     match act {
         StepAct::Hold { scope: s, reason, lasts } => {
             Act::for_reason(scope(SCOPES[*s]), *reason, end(*reason, *lasts, now))
@@ -273,14 +295,17 @@ fn as_act(act: &StepAct, now: Time) -> Act {
         StepAct::Release { scope: s, reason } => {
             Act::Release { scope: scope(SCOPES[*s]), reason: *reason }
         }
-        StepAct::TakeBack { scope: s, reason, lasts } => Act::TakeBack {
+        StepAct::TakeBack { scope: s, reason, lasts, is_stale } => Act::TakeBack {
+            event: if *is_stale { made_by + 1 } else { made_by },
             scope: scope(SCOPES[*s]),
             reason: *reason,
             until: lasts.map(|millis| now.plus(Duration::from_millis(millis))),
         },
-        StepAct::Prefer { list, frequency } => {
-            Act::Prefer { list: LISTS[*list].parse().expect("a list"), frequency: *frequency }
-        }
+        StepAct::Prefer { list, frequency } => Act::Prefer {
+            list: LISTS[*list].parse().expect("a list"),
+            frequency: *frequency,
+            undoes: None,
+        },
         StepAct::Explain { scope: s, why } => Act::Explain { scope: scope(SCOPES[*s]), why: *why },
         StepAct::Forget => Act::Forget,
     }
@@ -336,6 +361,7 @@ fn run(steps: &[Step]) {
             forget(store, who, at(clock));
         } else {
             let known = model.stored.iter().any(|own| own.who == step.who);
+            let made_by = model.made_by(step.who, &step.act);
             let changed = model.change(step.who, &step.act, now);
             let repeated = model.stored.iter().any(|own| {
                 own.who == step.who
@@ -343,7 +369,7 @@ fn run(steps: &[Step]) {
                     && own.act == kind(&step.act)
                     && now.since(own.at) < Duration::from_secs(86_400)
             });
-            let command = Command::new(who, as_act(&step.act, now), step.source);
+            let command = Command::new(who, as_act(&step.act, made_by, now), step.source);
             let outcome = store.record(&[command], at(clock)).expect("recorded").remove(0);
             assert_eq!(outcome.changed, changed, "{step:?}");
             assert_eq!(outcome.event.is_some(), changed || !repeated, "{step:?}");

@@ -11,7 +11,7 @@ use super::read;
 use super::row::{Kept, RecipientRow};
 use super::{WorkError, row_number};
 use crate::ledger::codes::{Action, Source};
-use crate::ledger::event::{Event, bounded, leaf_hash};
+use crate::ledger::event::{Event, LinkMark, bounded, leaf_hash};
 use crate::ledger::policy::{Act, decide};
 use crate::ledger::recipient::{RecipientId, StoreSecret};
 use crate::ledger::spool::SpoolMark;
@@ -126,7 +126,10 @@ impl<'t> Batch<'t> {
         if let (Some(key), Source::OneClick | Source::Page) = (command.key, command.source) {
             self.keys_used.insert(key, self.at);
         }
-        let note_hash = command.note.as_ref().map(|note| salt.hash_text(note.as_str()));
+        let hashes = Hashes {
+            note: command.note.as_ref().map(|note| salt.hash_text(note.as_str())),
+            link: command.link.as_ref().map(|link| salt.mark_link(link)),
+        };
         let mut outcome = Outcome {
             at: self.at,
             event: None,
@@ -134,12 +137,12 @@ impl<'t> Batch<'t> {
             refused: decision.refused,
             standing: decision.standing,
         };
-        if !outcome.changed && self.is_repeat(&row, command, note_hash)? {
+        if !outcome.changed && self.is_repeat(&row, command, &hashes)? {
             self.count_repeat(id, command)?;
         } else {
             self.last += 1;
             outcome.event = Some(self.last);
-            let mut event = self.event(id, command, note_hash, outcome.changed);
+            let mut event = self.event(id, command, &hashes, outcome.changed);
             if row.last.is_some() {
                 event.repeats = self.take_repeats(&event)?;
             }
@@ -188,7 +191,7 @@ impl<'t> Batch<'t> {
         &self,
         row: &RecipientRow,
         command: &Command,
-        note: Option<[u8; 32]>,
+        hashes: &Hashes,
     ) -> Result<bool, WorkError> {
         // What was kept since the last time is to be erased too.
         if command.act == Act::Forget {
@@ -200,7 +203,8 @@ impl<'t> Batch<'t> {
                 && event.scope == command.act.scope()
                 && event.reason == command.act.reason()
                 && event.value.as_deref() == command.act.value()
-                && note.is_none_or(|note| event.note == Some(note))
+                && hashes.note.is_none_or(|note| event.note == Some(note))
+                && hashes.link.is_none_or(|link| event.link == Some(link))
         };
         let mut next = row.last;
         for _ in 0..REPEAT_LOOKBACK {
@@ -237,13 +241,7 @@ impl<'t> Batch<'t> {
         Ok(count.unwrap_or(0))
     }
 
-    fn event(
-        &self,
-        id: RecipientId,
-        command: &Command,
-        note: Option<[u8; 32]>,
-        changed: bool,
-    ) -> Event {
+    fn event(&self, id: RecipientId, command: &Command, hashes: &Hashes, changed: bool) -> Event {
         Event {
             changed,
             occurred: command.occurred.filter(|&occurred| occurred != self.at),
@@ -255,7 +253,9 @@ impl<'t> Batch<'t> {
             actor: command.actor.as_deref().map(bounded),
             key: command.key,
             campaign: command.campaign.as_deref().filter(|text| !text.is_empty()).map(bounded),
-            note,
+            note: hashes.note,
+            link: hashes.link,
+            undoes: command.act.undoes(),
             ..Event::new(self.last, self.at, command.act.action(), command.source)
         }
     }
@@ -300,6 +300,12 @@ impl<'t> Batch<'t> {
         }
         Ok(())
     }
+}
+
+/// What an event holds of texts that came with an act.
+struct Hashes {
+    note: Option<[u8; 32]>,
+    link: Option<LinkMark>,
 }
 
 /// Keeps how far a spool is replayed, with what the transaction records of it.

@@ -35,7 +35,7 @@ use crate::ledger::api_key::ApiKey;
 use crate::ledger::codes::Frequency;
 use crate::ledger::data_dir::{DataDir, io_error};
 use crate::ledger::essential::Essential;
-use crate::ledger::event::Event;
+use crate::ledger::event::{Event, LinkMark};
 use crate::ledger::key_file::KeyFile;
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
 use crate::ledger::spool::SpoolMark;
@@ -59,6 +59,9 @@ const BACKGROUND_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Recipients that are read into memory at a time.
 const WARM_SLICE: usize = 10_000;
+
+/// Recipients of one mailing that are admitted in one transaction.
+const ADMITTED_TOGETHER: usize = 500;
 
 /// A [`Store`] in a data directory.
 #[derive(Debug)]
@@ -394,6 +397,10 @@ impl Store for SqliteStore {
         })
     }
 
+    fn events(&self, page: Page, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read(|transaction| read::events(transaction, page, limit))
+    }
+
     fn entries(&self, page: Page, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.entries_of(self.read(|transaction| read::events(transaction, page, limit))?)
     }
@@ -441,15 +448,24 @@ impl Store for SqliteStore {
         recipients: &[(Recipient, Frequency)],
         now: Time,
     ) -> Result<Vec<Option<Time>>, StoreError> {
-        self.write(|transaction| {
-            let each = recipients.iter().map(|(recipient, frequency)| {
-                let salt = self.secret.salt(recipient);
-                let id = salt.identify(recipient);
-                let sending = Sending { id, salt: &salt, list, name: sending };
-                sending::admit(transaction, &sending, *frequency, now)
-            });
-            each.collect()
-        })
+        let mut until = Vec::with_capacity(recipients.len());
+        // Clicks need not wait for all of them.
+        for slice in recipients.chunks(ADMITTED_TOGETHER) {
+            until.extend(self.write(|transaction| {
+                let each = slice.iter().map(|(recipient, frequency)| {
+                    let salt = self.secret.salt(recipient);
+                    let id = salt.identify(recipient);
+                    let sending = Sending { id, salt: &salt, list, name: sending };
+                    sending::admit(transaction, &sending, *frequency, now)
+                });
+                each.collect::<Result<Vec<_>, WorkError>>()
+            })?);
+        }
+        Ok(until)
+    }
+
+    fn link_mark(&self, recipient: &Recipient, link: &str) -> LinkMark {
+        self.secret.salt(recipient).mark_link(link)
     }
 
     fn knows(&self, scope: &Scope) -> Result<bool, StoreError> {

@@ -21,7 +21,7 @@ pub(super) struct Sending<'a> {
 }
 
 /// Whether it is too early for the mailing, and then until when. What was answered once for a
-/// mailing is answered again; what may be sent is taken to be sent.
+/// mailing is answered again until then; what may be sent is taken to be sent.
 pub(super) fn admit(
     transaction: &Transaction<'_>,
     sending: &Sending<'_>,
@@ -31,14 +31,17 @@ pub(super) fn admit(
     let (id, list) = (sending.id.0, sending.list.as_str());
     let hash = sending.salt.hash_text(sending.name);
     let name = &hash[..NAME];
-    let answered = transaction
+    let answered: Option<Option<Time>> = transaction
         .prepare_cached(
             "SELECT until FROM sending WHERE recipient = ?1 AND list = ?2 AND name = ?3",
         )?
         .query_row(params![id, list, name], |row| row.get(0))
         .optional()?;
-    if let Some(until) = answered {
-        return Ok(until);
+    match answered {
+        // Its time has come.
+        Some(Some(until)) if until <= now => {}
+        Some(answer) => return Ok(answer),
+        None => {}
     }
     let last: Option<Time> = transaction
         .prepare_cached(
@@ -54,7 +57,7 @@ pub(super) fn admit(
         .execute(params![id, list, now, longest])?;
     transaction
         .prepare_cached(
-            "INSERT INTO sending (recipient, list, name, at, until) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO sending (recipient, list, name, at, until) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![id, list, name, now, until])?;
     Ok(until)

@@ -73,11 +73,18 @@ impl Caller {
                     "this needs `Authorization: Bearer KEY` with a key from `optout apikey new`",
                 )
             })?;
-        match need.granted_to(key.role) {
-            true => Ok(Self::Key(key.clone())),
-            false => {
+        let caller = Self::Key(key.clone());
+        caller.require_role_for(need)?;
+        Ok(caller)
+    }
+
+    /// Refuses a caller whose role does not grant it.
+    pub(super) fn require_role_for(&self, need: Need) -> Result<(), Problem> {
+        match self {
+            Self::Key(key) if !need.granted_to(key.role) => {
                 Err(Problem::forbidden(format!("a key of the role {} may not do this", key.role)))
             }
+            Self::Key(_) | Self::Local => Ok(()),
         }
     }
 
@@ -125,12 +132,12 @@ impl Caller {
         store: &dyn Store,
     ) -> Result<SuppressionView, StoreError> {
         match self.reaches(&suppression.scope) {
-            true => SuppressionView::of(suppression, store),
-            false => Ok(SuppressionView::outline(suppression)),
+            true if suppression.is_recorded() => SuppressionView::of(suppression, store),
+            _ => Ok(self.view_waiting(suppression)),
         }
     }
 
-    /// As [`Caller::view`], of one that waits to be recorded.
+    /// As [`Caller::view`], where no store is asked.
     pub(super) fn view_waiting(&self, waiting: &Suppression) -> SuppressionView {
         match self.reaches(&waiting.scope) {
             true => SuppressionView::waiting(waiting),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::now;
 use super::super::reply::Reply;
 use super::super::shared::Shared;
-use super::access::Caller;
+use super::access::{Caller, Need};
 use super::request::{Parameters, json_body, known_recipient, parse};
 use super::{Problem, json};
 use crate::ledger::{
@@ -51,16 +51,20 @@ pub(super) async fn one(
         let free = One { recipient, list, known, suppressed, suppression, frequency };
         return Ok(json(StatusCode::OK, &free));
     }
-    // The store may be unable to say, or not know yet.
-    let waiting = shared.waiting().covering(&Recipient::of_link(&recipient), &list);
-    if let Some(waiting) = waiting {
-        let (suppression, frequency) = (Some(caller.view_waiting(&waiting)), None);
-        let one = One { recipient, list, known: true, suppressed: true, suppression, frequency };
-        return Ok(json(StatusCode::OK, &one));
-    }
-    let caller = caller.clone();
+    let waiting = waiting_for(shared, std::slice::from_ref(&recipient));
+    // The store may be unable to say.
+    let covering = waiting.values().flatten().filter(|own| own.scope.covers(&list));
+    let alone = covering.max_by_key(|own| own.scope.depth()).map(|own| One {
+        recipient: recipient.clone(),
+        list: list.clone(),
+        known: true,
+        suppressed: true,
+        suppression: Some(caller.view_waiting(own)),
+        frequency: None,
+    });
+    let asking = Asking::of(shared, caller, &list, waiting);
     let answer = shared.read(move |store| {
-        let mut looked_up = look_up(store, &caller, &list, std::slice::from_ref(&recipient))?;
+        let mut looked_up = look_up(store, &asking, std::slice::from_ref(&recipient))?;
         let frequency = looked_up.chosen.first().map(|(_, _, preference)| preference.frequency);
         Ok(match looked_up.answers.pop() {
             Some(Ok(suppression)) => {
@@ -71,7 +75,11 @@ pub(super) async fn one(
             None => Err(Problem::internal(&"no answer for a recipient")),
         })
     });
-    Ok(json(StatusCode::OK, &answer.await??))
+    let answer = match (answer.await, alone) {
+        (Err(_), Some(alone)) => alone,
+        (answer, _) => answer??,
+    };
+    Ok(json(StatusCode::OK, &answer))
 }
 
 /// From memory alone, so that what is asked most need not wait for the store.
@@ -139,11 +147,14 @@ pub(super) async fn many(
     if !body.sending.as_ref().is_none_or(is_name) {
         return Err(Problem::field("sending", "has to be 1 to 998 characters, none of control"));
     }
-    let mut waiting = waiting_for(shared, &list, &body.recipients);
-    let caller = caller.clone();
+    if body.sending.is_some() {
+        // It is on record then that somebody was sent something.
+        caller.require_role_for(Need::Record)?;
+        caller.require_current(shared)?;
+    }
+    let asking = Asking::of(shared, caller, &list, waiting_for(shared, &body.recipients));
     let answer = shared.read(move |store| {
-        let mut looked_up = look_up(store, &caller, &list, &body.recipients)?;
-        looked_up.chosen.retain(|(index, ..)| !waiting.contains_key(index));
+        let mut looked_up = look_up(store, &asking, &body.recipients)?;
         if let Some(sending) = &body.sending {
             looked_up.hold_back(store, &list, sending)?;
         }
@@ -158,8 +169,7 @@ pub(super) async fn many(
             body.recipients.into_iter().zip(looked_up.answers).enumerate()
         {
             answer.checked += usize::from(found.is_ok());
-            let waiting = waiting.remove(&index).map(|waiting| caller.view_waiting(&waiting));
-            match found.map(|found| found.or(waiting)) {
+            match found {
                 Ok(Some(suppression)) => {
                     answer.suppressed.push(Suppressed { recipient, suppression })
                 }
@@ -174,18 +184,36 @@ pub(super) async fn many(
     Ok(answer.await?)
 }
 
-/// The opt-outs in the spool that cover the list, by their recipients' places.
-fn waiting_for(
-    shared: &Shared,
-    list: &ListId,
-    recipients: &[String],
-) -> HashMap<usize, Suppression> {
+/// The opt-outs in the spool of those who have any, by their places.
+fn waiting_for(shared: &Shared, recipients: &[String]) -> HashMap<usize, Vec<Suppression>> {
     if shared.waiting().is_empty() {
         return HashMap::new();
     }
-    let waiting = |text: &String| shared.waiting().covering(&Recipient::of_link(text), list);
-    let each = recipients.iter().enumerate();
-    each.filter_map(|(index, text)| Some((index, waiting(text)?))).collect()
+    let waiting = |text: &String| shared.waiting().of(&Recipient::of_link(text));
+    let each = recipients.iter().map(waiting).enumerate();
+    each.filter(|(_, waiting)| !waiting.is_empty()).collect()
+}
+
+/// What is asked of all recipients alike.
+struct Asking {
+    caller: Caller,
+    list: ListId,
+    /// Whether the configuration describes the list.
+    is_described: bool,
+    /// Opt-outs that wait to be recorded, by their recipients' places.
+    waiting: HashMap<usize, Vec<Suppression>>,
+}
+
+impl Asking {
+    fn of(
+        shared: &Shared,
+        caller: &Caller,
+        list: &ListId,
+        waiting: HashMap<usize, Vec<Suppression>>,
+    ) -> Self {
+        let is_described = shared.settings.catalogue.list(list).is_some();
+        Self { caller: caller.clone(), list: list.clone(), is_described, waiting }
+    }
 }
 
 /// What [`look_up`] found.
@@ -240,14 +268,9 @@ fn standings(
     }
 }
 
-fn look_up(
-    store: &dyn Store,
-    caller: &Caller,
-    list: &ListId,
-    texts: &[String],
-) -> Result<LookedUp, StoreError> {
-    let at = store.moment(now())?;
-    let known = store.knows(&Scope::from(list.clone()))?;
+fn look_up(store: &dyn Store, asking: &Asking, texts: &[String]) -> Result<LookedUp, StoreError> {
+    let (list, at) = (&asking.list, store.moment(now())?);
+    let known = asking.is_described || store.knows(&Scope::from(list.clone()))?;
     let mut recipients = Vec::with_capacity(texts.len());
     let mut parsed = Vec::with_capacity(texts.len());
     for text in texts {
@@ -260,7 +283,8 @@ fn look_up(
     for (index, one) in parsed.into_iter().enumerate() {
         let found = one.map_err(|error| error.to_string()).and_then(|()| {
             let standing = standings.next().unwrap_or_else(|| Ok(Standing::default()));
-            Ok((recipients.next(), standing?))
+            let waiting = asking.waiting.get(&index).cloned().unwrap_or_default();
+            Ok((recipients.next(), standing?.with(waiting)))
         });
         let (recipient, standing) = match found {
             Ok(found) => found,
@@ -270,7 +294,7 @@ fn look_up(
             }
         };
         let stands = standing.suppression_for(list, at, &essential);
-        answers.push(Ok(stands.map(|stands| caller.view(stands, store)).transpose()?));
+        answers.push(Ok(stands.map(|stands| asking.caller.view(stands, store)).transpose()?));
         if let (Some(who), None, Some(own)) = (recipient, stands, standing.preference_for(list)) {
             chosen.push((index, who, own.clone()));
         }

@@ -10,7 +10,7 @@ use super::super::shared::Shared;
 use super::access::Caller;
 use super::request::{Parameters, parse};
 use super::{Problem, json};
-use crate::ledger::{Cell, Span, StoreError, count};
+use crate::ledger::{Cell, Span, count};
 use crate::link::Scope;
 
 #[derive(Serialize)]
@@ -46,13 +46,9 @@ pub(super) async fn counts(
         };
         count(store, &span, &is_seen, &|| began.elapsed() > limit)
     });
-    let counts = counted.await.map_err(|error| match error {
-        StoreError::Overloaded => {
-            let detail =
-                "there is too much to count in one answer: ask for less with since and until";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        }
-        error => error.into(),
+    let counts = counted.await?.ok_or_else(|| {
+        let detail = "there is too much to count in one answer: ask for less with since and until";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
     let counts = counts.into_iter().map(|(cell, events)| Count { cell, events }).collect();
     Ok(json(StatusCode::OK, &Stats { store, counts }))

@@ -13,9 +13,6 @@ use multer::{Constraints, Multipart, SizeLimit};
 use crate::ledger::{Frequency, Note, Source, Why};
 use crate::link::{ListId, ONE_CLICK};
 
-/// A form with more fields than this is not ours; what comes after them is not looked at.
-const MAX_FIELDS: usize = 512;
-
 /// The pauses that the page offers, in days.
 pub(super) const PAUSES: [u16; 3] = [30, 60, 90];
 
@@ -25,10 +22,24 @@ pub(super) const MAX_TEXT: usize = 500;
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// A provider's click (RFC 8058 section 3.2), or anything that is not the page's form.
-    OneClick,
-    /// The page's button: leave the link's list.
-    OptOut,
+    /// Leave the link's list: a provider's click (RFC 8058 section 3.2) or anything that is not
+    /// the page's form, or the page's button.
+    Leave(Source),
+    /// Another of the page's forms.
+    Form(Form),
+    /// Take the act of this event back.
+    Undo(u64),
+    /// Why the recipient left.
+    Why { why: Why, text: Option<Note> },
+    /// The question why, sent without an answer.
+    Silence,
+    /// A field of ours with a value that none of our pages sends.
+    Wrong(Wrong),
+}
+
+/// What can be had instead of leaving the link's list, or beyond that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Form {
     /// Leave all that this sender sends.
     Everything,
     /// Nothing of the link's list for so many days.
@@ -37,12 +48,6 @@ pub(super) enum Asked {
     Frequency(Frequency),
     /// Leave those of the lists that were shown that are not to be kept.
     Choose { shown: Vec<ListId>, keep: Vec<ListId> },
-    /// Take the act of this event back.
-    Undo(u64),
-    /// Why the recipient left.
-    Why { why: Why, text: Option<Note> },
-    /// A field of ours with a value that none of our pages sends.
-    Wrong(Wrong),
 }
 
 /// What is wrong with a form.
@@ -51,7 +56,7 @@ pub(super) enum Wrong {
     /// A choice that there is not.
     Choice,
     /// The text that says why is too long; as it was written.
-    Text(String),
+    Text { why: Why, written: String },
 }
 
 impl Asked {
@@ -59,23 +64,15 @@ impl Asked {
     pub(super) async fn read(content_type: Option<&HeaderValue>, body: Bytes) -> Self {
         // What every provider sends needs no parser.
         if body == ONE_CLICK {
-            return Self::OneClick;
+            return Self::Leave(Source::OneClick);
         }
         let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let fields = match multer::parse_boundary(content_type) {
             // Boxed, since it is large and rare.
             Ok(boundary) => Box::pin(multipart_fields(body, boundary)).await,
-            Err(_) => form_urlencoded::parse(&body).into_owned().take(MAX_FIELDS).collect(),
+            Err(_) => form_urlencoded::parse(&body).into_owned().collect(),
         };
         Self::of(&Fields(fields))
-    }
-
-    /// The way by which it came.
-    pub(super) fn source(&self) -> Source {
-        match self {
-            Self::OneClick => Source::OneClick,
-            _ => Source::Page,
-        }
     }
 
     fn of(fields: &Fields) -> Self {
@@ -84,40 +81,42 @@ impl Asked {
             ONE_CLICK.split_once('=').is_some_and(|(name, value)| fields.has(name, value));
         let act = fields.first("act").filter(|_| !is_one_click);
         let asked = match act {
-            Some("opt_out") => Some(Self::OptOut),
-            Some("everything") => Some(Self::Everything),
-            Some("pause") => fields.parsed("days").filter(is_offered).map(Self::Pause),
-            Some("frequency") => fields.parsed("frequency").map(Self::Frequency),
-            Some("choose") => Some(Self::Choose {
-                shown: fields.all_parsed("shown"),
-                keep: fields.all_parsed("keep"),
-            }),
+            Some("opt_out") => Some(Self::Leave(Source::Page)),
             Some("undo") => fields.parsed("event").map(Self::Undo),
-            Some("why") => return Self::why(fields),
-            _ => Some(Self::OneClick),
+            Some("why") => Self::why(fields),
+            Some("everything") => Some(Self::Form(Form::Everything)),
+            Some("pause") => {
+                fields.parsed("days").filter(is_offered).map(Form::Pause).map(Self::Form)
+            }
+            Some("frequency") => fields.parsed("frequency").map(Form::Frequency).map(Self::Form),
+            Some("choose") => Self::choose(fields),
+            _ => Some(Self::Leave(Source::OneClick)),
         };
         asked.unwrap_or(Self::Wrong(Wrong::Choice))
     }
 
+    fn choose(fields: &Fields) -> Option<Self> {
+        let (shown, keep) = (fields.all_parsed("shown")?, fields.all_parsed("keep")?);
+        Some(Self::Form(Form::Choose { shown, keep }))
+    }
+
     /// A text without a reason stands for another reason.
-    fn why(fields: &Fields) -> Self {
-        let written = fields.first("text").unwrap_or_default();
+    fn why(fields: &Fields) -> Option<Self> {
+        // Browsers send two characters for a line's end, and count one.
+        let written = fields.first("text").unwrap_or_default().replace("\r\n", "\n");
         let why = match fields.first("why") {
-            None if written.trim().is_empty() => None,
-            None => Some(Why::Other),
-            Some(why) => why.parse().ok(),
+            None if written.trim().is_empty() => return Some(Self::Silence),
+            None => Why::Other,
+            Some(why) => why.parse().ok()?,
         };
-        let Some(why) = why else { return Self::Wrong(Wrong::Choice) };
         if written.trim().chars().count() > MAX_TEXT {
-            return Self::Wrong(Wrong::Text(written.chars().take(2 * MAX_TEXT).collect()));
+            let written = written.chars().take(2 * MAX_TEXT).collect();
+            return Some(Self::Wrong(Wrong::Text { why, written }));
         }
         // A browser sends no other control characters than line ends.
         let is_kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
         let text: String = written.chars().filter(is_kept).collect();
-        match Note::parse(&text) {
-            Ok(text) => Self::Why { why, text },
-            Err(_) => Self::Wrong(Wrong::Choice),
-        }
+        Note::parse(&text).ok().map(|text| Self::Why { why, text })
     }
 }
 
@@ -145,8 +144,9 @@ impl Fields {
         self.first(name)?.parse().ok()
     }
 
-    fn all_parsed<T: std::str::FromStr>(&self, name: &str) -> Vec<T> {
-        self.all(name).filter_map(|value| value.parse().ok()).collect()
+    /// `None` when one of them is none.
+    fn all_parsed<T: std::str::FromStr>(&self, name: &str) -> Option<Vec<T>> {
+        self.all(name).map(|value| value.parse().ok()).collect()
     }
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn is_the_pages_form(content_type: &[u8], body: &[u8]) -> bool {
     let content_type = HeaderValue::from_bytes(content_type).ok();
     let read = pin!(Asked::read(content_type.as_ref(), Bytes::copy_from_slice(body)));
     match read.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(asked) => asked != Asked::OneClick,
+        Poll::Ready(asked) => asked != Asked::Leave(Source::OneClick),
         Poll::Pending => panic!("reading a body that is at hand waited"),
     }
 }
@@ -172,9 +172,6 @@ async fn multipart_fields(body: Bytes, boundary: String) -> Vec<(String, String)
         let name = field.name().unwrap_or_default().to_owned();
         let Ok(value) = field.text().await else { break };
         fields.push((name, value));
-        if fields.len() == MAX_FIELDS {
-            break;
-        }
     }
     fields
 }
@@ -192,31 +189,36 @@ mod tests {
     async fn only_the_pages_own_field_selects_something_else() {
         let urlencoded = Some("application/x-www-form-urlencoded");
         let multipart = Some("multipart/form-data; boundary=b");
+        let (by_page, one_click) = (Source::Page, Source::OneClick);
         let rows = [
-            (urlencoded, "List-Unsubscribe=One-Click", Asked::OneClick),
-            (urlencoded, "act=opt_out", Asked::OptOut),
-            (None, "act=opt_out", Asked::OptOut),
-            (urlencoded, "act=opt_out&List-Unsubscribe=One-Click", Asked::OneClick),
-            (urlencoded, "List-Unsubscribe=One-Click&act=pause&days=x", Asked::OneClick),
-            (urlencoded, "act=other", Asked::OneClick),
-            (None, "", Asked::OneClick),
-            (None, "\0%%%&&==", Asked::OneClick),
-            (Some("text/plain"), "hello", Asked::OneClick),
+            (urlencoded, "List-Unsubscribe=One-Click", one_click),
+            (urlencoded, "act=opt_out", by_page),
+            (None, "act=opt_out", by_page),
+            (urlencoded, "act=opt_out&List-Unsubscribe=One-Click", one_click),
+            (urlencoded, "List-Unsubscribe=One-Click&act=pause&days=x", one_click),
+            // The contract: only the page's own form fields select something else.
+            (urlencoded, "act=other", one_click),
+            (None, "", one_click),
+            (None, "\0%%%&&==", one_click),
+            (Some("text/plain"), "hello", one_click),
             (
                 multipart,
                 "--b\r\nContent-Disposition: form-data; name=\"act\"\r\n\r\nopt_out\r\n--b--\r\n",
-                Asked::OptOut,
+                by_page,
             ),
             (
                 multipart,
                 "--b\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--b--\r\n",
-                Asked::OneClick,
+                one_click,
             ),
-            (multipart, "--b\r\nbroken", Asked::OneClick),
+            (multipart, "--b\r\nbroken", one_click),
         ];
-        for (content_type, body, expected) in rows {
-            assert_eq!(asked(content_type, body).await, expected, "{body}");
+        for (content_type, body, source) in rows {
+            assert_eq!(asked(content_type, body).await, Asked::Leave(source), "{body}");
         }
+        let many = format!("act=pause&days=30&{}List-Unsubscribe=One-Click", "a&".repeat(4000));
+        let read = Asked::read(None, Bytes::from(many)).await;
+        assert_eq!(read, Asked::Leave(one_click), "whatever else a body holds");
     }
 
     #[tokio::test]
@@ -225,23 +227,27 @@ mod tests {
         let wrong = || Asked::Wrong(Wrong::Choice);
         let note = |text| Note::parse(text).expect("a text");
         let rows = [
-            ("act=everything", Asked::Everything),
-            ("act=pause&days=60", Asked::Pause(60)),
+            ("act=everything", Asked::Form(Form::Everything)),
+            ("act=pause&days=60", Asked::Form(Form::Pause(60))),
             ("act=pause&days=61", wrong()),
             ("act=pause", wrong()),
-            ("act=frequency&frequency=weekly", Asked::Frequency(Frequency::Weekly)),
+            ("act=frequency&frequency=weekly", Asked::Form(Form::Frequency(Frequency::Weekly))),
             ("act=frequency&frequency=hourly", wrong()),
             ("act=undo&event=7", Asked::Undo(7)),
             ("act=undo&event=-7", wrong()),
             (
-                "act=choose&shown=a&shown=b&keep=b&keep=C%20!",
-                Asked::Choose { shown: vec![list("a"), list("b")], keep: vec![list("b")] },
+                "act=choose&shown=a&shown=b&keep=b",
+                Asked::Form(Form::Choose {
+                    shown: vec![list("a"), list("b")],
+                    keep: vec![list("b")],
+                }),
             ),
+            ("act=choose&shown=a&keep=C%20!", wrong()),
             ("act=why&why=content", Asked::Why { why: Why::Content, text: None }),
             ("act=why&text=so%0Ait+is", Asked::Why { why: Why::Other, text: note("so\nit is") }),
             ("act=why&why=other&text=a%00b", Asked::Why { why: Why::Other, text: note("ab") }),
             ("act=why&why=because", wrong()),
-            ("act=why&text=+", wrong()),
+            ("act=why&text=+", Asked::Silence),
         ];
         for (body, expected) in rows {
             assert_eq!(asked(None, body).await, expected, "{body}");
@@ -250,6 +256,9 @@ mod tests {
             ("act".to_owned(), "why".to_owned()),
             ("text".to_owned(), "ü".repeat(MAX_TEXT + 1)),
         ]);
-        assert!(matches!(Asked::of(&long), Asked::Wrong(Wrong::Text(_))));
+        assert!(matches!(Asked::of(&long), Asked::Wrong(Wrong::Text { .. })));
+        let lines = format!("act=why&text={}", "x%0D%0A".repeat(MAX_TEXT / 2));
+        let read = Asked::read(None, Bytes::from(lines)).await;
+        assert!(matches!(read, Asked::Why { .. }), "a line's end is one character: {read:?}");
     }
 }

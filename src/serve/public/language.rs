@@ -26,7 +26,7 @@ const COMPILED_IN: [(&str, &str); 10] = [
 ];
 
 /// The parts of texts that are somebody's names and words, in whatever language.
-const NAMES: [&str; 5] = ["address", "list", "lists", "reason", "sender"];
+const NAMES: [&str; 4] = ["address", "list", "reason", "sender"];
 
 /// A header field with more languages than this is read up to here.
 const MAX_ACCEPTED: usize = 20;
@@ -73,8 +73,13 @@ impl Languages {
         }
         files.sort();
         for path in files.iter().filter(|path| path.extension().is_some_and(|end| end == "toml")) {
-            let Some(tag) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
             let explain = |error: String| format!("{}: {error}", path.display());
+            let is_tag = |tag: &&str| {
+                !tag.is_empty()
+                    && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            };
+            let tag = path.file_stem().and_then(|stem| stem.to_str()).filter(is_tag);
+            let tag = tag.ok_or_else(|| explain("name it by the language's tag".to_owned()))?;
             let text = fs::read_to_string(path).map_err(|error| explain(error.to_string()))?;
             let language = Language::parse(tag, &text, self.0.first()).map_err(explain)?;
             match self.0.iter_mut().find(|own| own.tag == language.tag) {
@@ -102,11 +107,13 @@ impl Languages {
         let mut ranges: Vec<(f32, &str)> = Vec::new();
         for range in field.split(',').take(MAX_ACCEPTED) {
             let (tag, parameters) = range.split_once(';').unwrap_or((range, ""));
-            let quality =
-                parameters.trim().strip_prefix("q=").map_or(Some(1.0), |q| q.parse().ok());
-            match quality {
-                Some(quality) if quality > 0.0 => ranges.push((quality, tag.trim())),
-                _ => {}
+            let mut weight = parameters.split(';').filter_map(|parameter| {
+                let (name, value) = parameter.split_once('=')?;
+                name.trim().eq_ignore_ascii_case("q").then(|| value.trim())
+            });
+            let quality: f32 = weight.next().map_or(Ok(1.0), str::parse).unwrap_or(0.0);
+            if quality > 0.0 && quality <= 1.0 {
+                ranges.push((quality, tag.trim()));
             }
         }
         // Stable: of the same quality the first counts.
@@ -150,6 +157,9 @@ impl Language {
         if !matches!(language.text("direction"), "ltr" | "rtl") {
             return Err("direction: it is ltr or rtl".to_owned());
         }
+        if let Some((key, _)) = language.strings.iter().find(|(_, text)| text.trim().is_empty()) {
+            return Err(format!("{key}: it is empty"));
+        }
         model.map_or(Ok(()), |model| language.fits(model))?;
         Ok(language)
     }
@@ -161,8 +171,8 @@ impl Language {
                 Value::String(text) => drop(self.strings.insert(key, text.clone())),
                 Value::Table(inner) if prefix.is_empty() => self.take(inner, &format!("{key}."))?,
                 Value::Array(months) if key == "months" => {
-                    let names = months.iter().filter_map(Value::as_str);
-                    self.months = names.map(str::to_owned).collect();
+                    let names = months.iter().map(|name| name.as_str().map(str::to_owned));
+                    self.months = names.collect::<Option<_>>().ok_or("months: have to be texts")?;
                 }
                 _ => return Err(format!("{key}: it has to be a text")),
             }
@@ -202,13 +212,26 @@ impl Language {
             let name = &part[1..part.len() - 1];
             let value = values.iter().find(|(own, _)| *own == name);
             let value = value.map_or(part, |(_, value)| value);
-            match self.direction() == "rtl" && NAMES.contains(&name) {
-                true => filled.extend(["\u{2068}", value, "\u{2069}"]),
+            match NAMES.contains(&name) {
+                true => filled.push_str(&self.isolate(value)),
                 false => filled.push_str(value),
             }
             rest = after;
         }
         filled + rest
+    }
+
+    fn isolate(&self, name: &str) -> String {
+        match self.direction() {
+            "rtl" => format!("\u{2068}{name}\u{2069}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// Names one after the other.
+    pub(super) fn join(&self, names: impl Iterator<Item = String>) -> String {
+        let names: Vec<String> = names.map(|name| self.isolate(&name)).collect();
+        names.join(self.text("separator"))
     }
 
     /// A number as the language writes it.
@@ -241,11 +264,14 @@ impl Language {
         let text = time.to_string();
         let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
         let month = part(5..7).parse().ok().and_then(|month: usize| self.months.get(month - 1));
-        let day = part(8..10).trim_start_matches('0');
+        let day = match part(8..10) {
+            "01" => self.text("first_day").to_owned(),
+            day => self.number(day.trim_start_matches('0')),
+        };
         let values = [
             ("year", self.number(part(0..4))),
             ("month", month.cloned().unwrap_or_default()),
-            ("day", self.number(day)),
+            ("day", day),
             ("hour", self.number(part(11..13))),
             ("minute", self.number(part(14..16))),
         ];
@@ -289,9 +315,6 @@ mod tests {
     fn every_language_is_whole() {
         let languages = languages();
         assert_eq!(languages.all().len(), 10);
-        for language in languages.all() {
-            assert!(language.strings.values().all(|text| !text.trim().is_empty()));
-        }
     }
 
     #[test]
@@ -301,6 +324,7 @@ mod tests {
         assert_eq!(tag(None, "de-AT,de;q=0.9,en;q=0.8"), "de");
         assert_eq!(tag(None, "tlh, fr;q=0.2, pl;q=0.9"), "pl");
         assert_eq!(tag(None, "de;q=0, ja"), "ja");
+        assert_eq!(tag(None, "de;level=1;Q=0.1, fr;q=inf, ja;q=0.2"), "ja");
         assert_eq!(tag(None, "*"), "en");
         assert_eq!(tag(None, ";;;,q=,de;q=x"), "en");
         assert_eq!(tag(Some("ar"), "de"), "ar");
@@ -315,6 +339,9 @@ mod tests {
         assert_eq!(written("en"), "5 March 2026");
         assert_eq!(written("ja"), "2026年3月5日");
         assert_eq!(written("ar"), "٥ مارس ٢٠٢٦");
+        let first: Time = "2026-03-01T07:09:00Z".parse().expect("a time");
+        let french = languages.find("fr").expect("it is there");
+        assert_eq!(french.date(first), "1er mars 2026");
         let english = &languages.all()[0];
         assert_eq!(english.date_and_time(time), "5 March 2026 at 07:09 UTC");
     }
@@ -344,6 +371,8 @@ mod tests {
             (english.replace("at_once =", "at_twice ="), "done.at_once: it is missing"),
             (format!("{english}\nnew = \"x\"\n"), "foot.new: there is no such text"),
             (english.replace("\"ltr\"", "\"up\""), "direction"),
+            (english.replace("\"January\"", "1"), "months"),
+            (english.replace("button = \"Undo\"", "button = \" \""), "undo.button: it is empty"),
         ];
         for (text, what) in cases {
             fs::write(directory.path().join("tlh.toml"), text).expect("written");

@@ -6,6 +6,7 @@ mod language;
 mod page;
 mod states;
 mod undo;
+mod visit;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -14,30 +15,21 @@ use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, REFERRER_POLICY};
-use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::click;
-use super::now;
-use super::recent::LinkKey;
-use super::reply::{BodyError, Reply, allowing, read_body, reply, retry_later, set};
+use super::reply::{BodyError, Reply, read_body, reply, retry_later, set};
 use super::shared::{Health, Shared};
-use crate::ledger::{Act, Essential, Kept, Recipient, Standing, StoreError, Suppression, Time};
+use crate::ledger::Source;
 use crate::link::{OpenError, Opened};
+use form::Asked;
 pub(crate) use form::is_the_pages_form;
-use form::{Asked, Wrong};
-use language::Language;
 use page::Format;
 pub use page::Pages;
-use page::View;
-use states::Subject;
-use undo::Undoable;
+use visit::Visit;
 
 /// A provider's body has 26 octets and the page's form a few more.
 const MAX_BODY: usize = 16 * 1024;
-
-/// Parameters of a link's address that are looked at.
-const MAX_PARAMETERS: usize = 16;
 
 const LINK_METHODS: &str = "GET, HEAD, POST";
 
@@ -71,51 +63,6 @@ impl<'p> Route<'p> {
             Self::Robots => "robots",
             Self::Elsewhere => "elsewhere",
         }
-    }
-}
-
-/// How somebody is answered.
-#[derive(Clone, Copy)]
-struct Visit<'a> {
-    shared: &'a Shared,
-    format: Format,
-    language: &'a Language,
-}
-
-impl<'a> Visit<'a> {
-    fn of(shared: &'a Shared, uri: &Uri, headers: &HeaderMap) -> Self {
-        let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-        let chosen = query.take(MAX_PARAMETERS).find(|(name, _)| name == "lang");
-        let languages = &shared.settings.pages.languages;
-        let language = languages.choose(chosen.as_ref().map(|(_, tag)| &**tag), headers);
-        Self { shared, format: Format::accepted(headers), language }
-    }
-
-    /// A page that says one thing.
-    fn message(self, status: StatusCode, key: &str) -> Reply {
-        self.shared.settings.pages.message(self.format, status, self.language, key)
-    }
-
-    fn not_found(self) -> Reply {
-        self.message(StatusCode::NOT_FOUND, "not_found")
-    }
-
-    fn not_allowed(self, methods: &'static str) -> Reply {
-        allowing(self.message(StatusCode::METHOD_NOT_ALLOWED, "not_possible"), methods)
-    }
-
-    fn unavailable(self, error: &StoreError) -> Reply {
-        tracing::debug!(%error, "answered 503");
-        retry_later(self.message(StatusCode::SERVICE_UNAVAILABLE, "unavailable"))
-    }
-
-    fn show(self, subject: &Subject<'_>, view: &View) -> Reply {
-        self.show_with(StatusCode::OK, subject, view)
-    }
-
-    fn show_with(self, status: StatusCode, subject: &Subject<'_>, view: &View) -> Reply {
-        let pages = &self.shared.settings.pages;
-        pages.render(self.format, status, self.language, subject.sender(), view)
     }
 }
 
@@ -179,7 +126,7 @@ async fn link(
     let key = shared.link_key(&token);
     if request.method() != Method::POST {
         return match open(shared, &token, client) {
-            Ok(opened) => Box::pin(offer(visit, opened)).await,
+            Ok(opened) => Box::pin(visit.offer(opened)).await,
             Err(_) => visit.not_found(),
         };
     }
@@ -189,22 +136,19 @@ async fn link(
         Err(reply) => return reply,
     };
     // A link that was used lately has opened before.
-    let is_plain = visit.format == Format::Plain && asked == Asked::OneClick;
+    let is_plain = visit.format == Format::Plain && asked == Asked::Leave(Source::OneClick);
     if is_plain && shared.may_repeat(key) && shared.is_repeat(key).await {
         return page::done();
     }
-    match open(shared, &token, client) {
-        Ok(opened) if matches!(asked, Asked::OneClick | Asked::OptOut) => {
-            opt_out(visit, (&token, key), opened, asked).await
-        }
-        Ok(opened) => Box::pin(act(visit, opened, asked)).await,
-        Err(error) => {
-            // Only opt-outs from the link's list are kept.
-            if let (OpenError::UnknownKey(id), Asked::OneClick | Asked::OptOut) = (error, &asked) {
-                shared.unclaimed().keep(id, asked.source(), &token);
-            }
+    match (open(shared, &token, client), asked) {
+        (Ok(opened), Asked::Leave(source)) => visit.opt_out((&token, key), opened, source).await,
+        (Ok(opened), asked) => Box::pin(visit.act(opened, asked)).await,
+        (Err(OpenError::UnknownKey(id)), Asked::Leave(source)) => {
+            shared.unclaimed().keep(id, source, &token);
             visit.not_found()
         }
+        // Only opt-outs from the link's list are kept.
+        (Err(_), _) => visit.not_found(),
     }
 }
 
@@ -236,166 +180,6 @@ async fn read_asked(visit: Visit<'_>, request: Request<Incoming>) -> Result<Aske
         Err(BodyError::TooSlow) => Err(visit.message(StatusCode::REQUEST_TIMEOUT, "incomplete")),
         Err(BodyError::Broken) => Err(visit.message(StatusCode::BAD_REQUEST, "incomplete")),
     }
-}
-
-/// What a page has to know of the recipient.
-struct Seen {
-    recipient: Recipient,
-    at: Time,
-    standing: Standing,
-    essential: Essential,
-    undo: Option<Undoable>,
-}
-
-impl Seen {
-    async fn of(shared: &Shared, opened: &Opened) -> Result<Self, StoreError> {
-        let recipient = Recipient::of_link(opened.link.recipient());
-        let (asked, list) = (recipient.clone(), opened.link.list().clone());
-        let waiting = shared.waiting().covering(&recipient, &list);
-        let opened = opened.clone();
-        let seen = shared.read(move |store| {
-            let at = store.moment(now())?;
-            let mut standing = store.standings(std::slice::from_ref(&asked))?;
-            let standing = standing.pop().unwrap_or_default();
-            let entries = store.entries_about(&asked, u64::MAX, undo::LOOKBACK)?;
-            let undo = Undoable::of(&entries, &standing, &opened, at);
-            Ok(Self { recipient: asked, at, standing, essential: store.essential()?, undo })
-        });
-        match (seen.await, waiting) {
-            // The store may be unable to say: what waits for it is known all the same.
-            (Err(_), Some(waiting)) => Ok(Self::waiting(recipient, waiting)),
-            (Ok(seen), Some(waiting)) if seen.stands_not(&list) => {
-                Ok(Self::waiting(recipient, waiting))
-            }
-            (seen, _) => seen,
-        }
-    }
-
-    fn stands_not(&self, list: &crate::link::ListId) -> bool {
-        self.standing.applying(list, self.at, &self.essential).next().is_none()
-    }
-
-    /// Of an opt-out in the spool.
-    fn waiting(recipient: Recipient, waiting: Suppression) -> Self {
-        let at = waiting.since;
-        let standing = Standing::of(waiting);
-        Self { recipient, at, standing, essential: Essential::default(), undo: None }
-    }
-
-    fn subject<'a>(&'a self, visit: Visit<'a>, opened: &'a Opened) -> Subject<'a> {
-        Subject {
-            language: visit.language,
-            catalogue: &visit.shared.settings.catalogue,
-            recipient: &self.recipient,
-            list: opened.link.list(),
-            standing: &self.standing,
-            essential: &self.essential,
-            at: self.at,
-        }
-    }
-}
-
-/// The page for a person; changes nothing.
-async fn offer(visit: Visit<'_>, opened: Opened) -> Reply {
-    match Seen::of(visit.shared, &opened).await {
-        Ok(seen) => {
-            let subject = seen.subject(visit, &opened);
-            visit.show(&subject, &subject.offer(seen.undo.as_ref()))
-        }
-        Err(error) => visit.unavailable(&error),
-    }
-}
-
-/// Opts the recipient out of the link's list. The token is the authority: what the body holds
-/// only says whether it was the page's own form.
-async fn opt_out(
-    visit: Visit<'_>,
-    (token, link_key): (&str, LinkKey),
-    opened: Opened,
-    asked: Asked,
-) -> Reply {
-    let shared = visit.shared;
-    let command = click::opt_out(&opened, asked.source());
-    let recipient_key = shared.recipient_key(&command.recipient);
-    let limit = shared.settings.public.limits.record;
-    let kept = match shared.record_click(command, token, limit).await {
-        Ok(kept) => kept,
-        Err(error) => return visit.unavailable(&error),
-    };
-    if let Kept::Recorded(outcome) = &kept {
-        let (list, key, changed) = (opened.link.list(), opened.key, outcome.changed);
-        tracing::debug!(event = outcome.event, changed, %list, %key, "opted out");
-        if asked == Asked::OneClick {
-            shared.remember(link_key, recipient_key, outcome);
-        }
-    }
-    match visit.format {
-        Format::Html => Box::pin(show_done(visit, &opened, &asked, &[])).await,
-        Format::Plain => page::done(),
-    }
-}
-
-/// The page for a person whose acts were recorded.
-async fn show_done(
-    visit: Visit<'_>,
-    opened: &Opened,
-    asked: &Asked,
-    left: &[crate::link::ListId],
-) -> Reply {
-    match Seen::of(visit.shared, opened).await {
-        Ok(seen) => {
-            let subject = seen.subject(visit, opened);
-            visit.show(&subject, &subject.done(asked, left, seen.undo.as_ref()))
-        }
-        // It is recorded, which is what counts.
-        Err(_) => page::done(),
-    }
-}
-
-/// What the page's other forms ask for, which is never spooled.
-async fn act(visit: Visit<'_>, opened: Opened, asked: Asked) -> Reply {
-    let shared = visit.shared;
-    let seen = match Seen::of(shared, &opened).await {
-        Ok(seen) => seen,
-        Err(error) => return visit.unavailable(&error),
-    };
-    let subject = seen.subject(visit, &opened);
-    let commands = match &asked {
-        Asked::Undo(event) => match seen.undo.clone().filter(|undo| undo.event == *event) {
-            Some(undo) => undo.commands(&click::opt_out(&opened, asked.source())),
-            None => return visit.show(&subject, &subject.too_late()),
-        },
-        _ => match acts::commands(&opened, &asked, &shared.settings.catalogue, seen.at) {
-            Ok(commands) => commands,
-            Err(wrong) => return refuse(visit, &seen, &opened, &wrong),
-        },
-    };
-    let left = states::lists_of(commands.iter().filter_map(|command| match &command.act {
-        Act::OptOut { scope } => Some(scope.clone()),
-        _ => None,
-    }));
-    let limit = shared.settings.public.limits.record;
-    if let Err(error) = shared.record_together(commands, limit).await {
-        return visit.unavailable(&error);
-    }
-    match asked {
-        Asked::Undo(_) | Asked::Why { .. } => {
-            let Ok(seen) = Seen::of(shared, &opened).await else { return page::done() };
-            let subject = seen.subject(visit, &opened);
-            let view = match asked {
-                Asked::Undo(_) => subject.undone(),
-                _ => subject.thanks(seen.undo.as_ref()),
-            };
-            visit.show(&subject, &view)
-        }
-        _ => show_done(visit, &opened, &asked, &left).await,
-    }
-}
-
-fn refuse(visit: Visit<'_>, seen: &Seen, opened: &Opened, wrong: &Wrong) -> Reply {
-    let subject = seen.subject(visit, opened);
-    let view = subject.wrong(wrong, seen.undo.as_ref());
-    visit.show_with(StatusCode::UNPROCESSABLE_ENTITY, &subject, &view)
 }
 
 #[cfg(test)]

@@ -20,9 +20,17 @@ const PAGE: (&str, &str) = ("page.html", include_str!("../templates/page.html"))
 const STYLE: (&str, &str) = ("style.css", include_str!("../templates/style.css"));
 
 /// What a page needs to have a place for: without one of these somebody could not leave, or would
-/// not be told what happened.
-const BLOCKS: [&str; 8] =
-    ["header", "message", "leave", "undo", "why", "options", "come_back", "footer"];
+/// not be told what happened. With each, the acts that its forms ask for.
+const BLOCKS: [(&str, &[&str]); 8] = [
+    ("header", &[]),
+    ("message", &[]),
+    ("leave", &["opt_out"]),
+    ("undo", &["undo"]),
+    ("why", &["why"]),
+    ("options", &["frequency", "pause", "choose", "everything"]),
+    ("come_back", &[]),
+    ("footer", &[]),
+];
 
 /// How somebody wants an answer written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +81,20 @@ impl Pages {
     fn try_out(&self, place: &str) -> Result<(), String> {
         let explain = |error: minijinja::Error| explain(place, &error);
         let template = self.templates.get_template(PAGE.0).map_err(explain)?;
+        // With nothing first: parts that are not there are no error.
         let language = context! { tag => "en", direction => "ltr" };
-        let mut tried = template
-            .render_captured(context! { title => "", style => "", language })
-            .map_err(explain)?;
-        tried.with_state_mut(|state| match BLOCKS.iter().find(|b| state.render_block(b).is_err()) {
-            Some(block) => Err(format!("{place}: the block {block} is missing")),
-            None => Ok(()),
+        template.render(context! { title => "", style => "", language }).map_err(explain)?;
+        let mut tried = template.render_captured(sample()).map_err(explain)?;
+        tried.with_state_mut(|state| {
+            for (block, acts) in BLOCKS {
+                let rendered = state
+                    .render_block(block)
+                    .map_err(|_| format!("{place}: the block {block} is missing"))?;
+                if let Some(act) = acts.iter().find(|act| !rendered.contains(**act)) {
+                    return Err(format!("{place}: the block {block} has no form for {act}"));
+                }
+            }
+            Ok(())
         })
     }
 
@@ -108,6 +123,8 @@ impl Pages {
             let style_sheet = Value::from_safe_string(style.clone());
             template.render(context! {
                 style => style_sheet, languages, sender,
+                title => &view.title, error => &view.error, lines => &view.lines,
+                recorded => &view.record,
                 language => context! { tag => &language.tag, direction => language.direction() },
                 ..view.values.clone()
             })
@@ -159,37 +176,46 @@ impl Pages {
     }
 }
 
-/// What a page says, for the template, and what a line of plain text says.
+/// What a page says, for the template, and the lines of plain text that say it.
 #[derive(Debug, Clone)]
 pub(super) struct View {
     title: String,
+    error: Option<String>,
     lines: Vec<String>,
+    record: Option<String>,
     values: Value,
 }
 
 impl View {
     pub(super) fn new(title: String, lines: Vec<String>) -> Self {
-        let values = context! { title => &title, lines => &lines };
-        Self { title, lines, values }
+        Self { title, error: None, lines, record: None, values: context! {} }
     }
 
-    /// Adds what the template knows as one of its blocks, or an error.
+    /// With another title.
+    pub(super) fn titled(self, title: String) -> Self {
+        Self { title, ..self }
+    }
+
+    /// With a sentence of what is wrong.
+    pub(super) fn with_error(self, error: String) -> Self {
+        Self { error: Some(error), ..self }
+    }
+
+    /// With what was recorded, and when.
+    pub(super) fn with_record(self, record: String) -> Self {
+        Self { record: Some(record), ..self }
+    }
+
+    /// Adds what the template knows as one of its blocks.
     pub(super) fn with(mut self, values: Value) -> Self {
         self.values = context! { ..values, ..self.values };
         self
     }
 
     fn text(&self) -> String {
-        let mut text = self.title.clone();
-        if !text.ends_with(['?', '!', '.', '。', '؟']) {
-            text.push('.');
-        }
-        for line in &self.lines {
-            text.push(' ');
-            text.push_str(line);
-        }
-        text.push('\n');
-        text
+        let before = self.error.iter().chain([&self.title]);
+        let lines = before.chain(&self.lines).chain(&self.record);
+        lines.flat_map(|line| [line, "\n"]).collect()
     }
 }
 
@@ -199,6 +225,37 @@ pub(super) fn done() -> Reply {
     const DONE: &str = "You have unsubscribed. It takes effect at once: the next message is not \
                         sent. You need do nothing else.\n";
     reply(StatusCode::OK, PLAIN, DONE)
+}
+
+/// A page with all that any page has, for trying a template out.
+fn sample() -> Value {
+    let choices = vec![context! { value => "x", text => "x", checked => true }];
+    let language = context! { tag => "en", name => "x", direction => "ltr", current => true };
+    context! {
+        title => "x", style => "x", error => "x", lines => ["x"], recorded => "x",
+        language => language.clone(),
+        languages => context! { label => "x", all => [language] },
+        sender => context! {
+            name => "x", logo => "x", postal_address => ["x"],
+            links => [context! { url => "x", text => "x" }],
+        },
+        leave => context! { button => "x", effect => "x", stays => "x" },
+        undo => context! { event => 1, explain => "x", button => "x" },
+        why => context! {
+            heading => "x", optional => "x", text => "x", written => "x", most => 1, button => "x",
+            choices => choices.clone(),
+        },
+        options => context! {
+            heading => "x", left => "x",
+            frequency_heading => "x", frequency_button => "x", frequencies => choices.clone(),
+            pause_heading => "x", pause_button => "x", pauses => choices,
+            choose_heading => "x", choose_explain => "x", choose_button => "x",
+            lists => [context! { id => "x", title => "x", about => "x", schedule => "x" }],
+            everything_heading => "x", everything_explain => "x", everything_button => "x",
+            everything_stays => ["x"],
+        },
+        come_back => context! { text => "x", link => "x", url => "x" },
+    }
 }
 
 fn sender_of(sender: &Sender, language: &Language) -> Value {

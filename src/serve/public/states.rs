@@ -1,27 +1,26 @@
 //! What the page says in each state: before leaving, after it, and when something stands already.
 
-use std::time::Duration;
-
 use minijinja::{Value, context};
 
 use super::super::catalogue::{Catalogue, Described, Sender};
-use super::form::{Asked, MAX_TEXT, PAUSES, Wrong};
+use super::acts::{Reach, pause_end};
+use super::form::{Form, MAX_TEXT, PAUSES, Wrong};
 use super::language::Language;
 use super::page::View;
-use super::undo::Undoable;
+use super::undo::Deeds;
 use crate::ledger::{Essential, Frequency, Reason, Recipient, Standing, Suppression, Time, Why};
-use crate::link::{ListId, Scope};
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::link::ListId;
 
 /// What a page is about.
 pub(super) struct Subject<'a> {
     pub(super) language: &'a Language,
     pub(super) catalogue: &'a Catalogue,
+    pub(super) reach: Reach<'a>,
     pub(super) recipient: &'a Recipient,
     pub(super) list: &'a ListId,
     pub(super) standing: &'a Standing,
     pub(super) essential: &'a Essential,
+    pub(super) deeds: &'a Deeds,
     /// When it is shown.
     pub(super) at: Time,
 }
@@ -62,7 +61,8 @@ impl<'a> Subject<'a> {
     /// The opt-out, pause or other reason by which nothing of the list is sent.
     fn stands(&self) -> Option<&Suppression> {
         let applying = self.standing.applying(self.list, self.at, self.essential);
-        // The recipient's own opt-out is what a person wants to read of; then what lasts longest.
+        // The recipient's own opt-out is what a person wants to read of, then what has no end; of
+        // the same reason the widest.
         applying.min_by_key(|own| match own.reason {
             Reason::Unsubscribe => (0, own.scope.depth()),
             Reason::Complaint | Reason::Bounce | Reason::Manual => (1, own.scope.depth()),
@@ -70,13 +70,18 @@ impl<'a> Subject<'a> {
         })
     }
 
+    /// Whether the recipient's own opt-out keeps a list from being sent.
+    pub(super) fn has_left(&self, list: &ListId) -> bool {
+        let mut applying = self.standing.applying(list, self.at, self.essential);
+        applying.any(|own| own.reason == Reason::Unsubscribe)
+    }
+
     /// The page before anything was done, or what stands.
-    pub(super) fn offer(&self, undo: Option<&Undoable>) -> View {
-        let view = match self.stands() {
+    pub(super) fn offer(&self) -> View {
+        self.with_undo(match self.stands() {
             None => self.before(),
             Some(stands) => self.standing_now(stands),
-        };
-        self.with_undo(view, undo)
+        })
     }
 
     fn before(&self) -> View {
@@ -105,7 +110,10 @@ impl<'a> Subject<'a> {
             Reason::Pause => stands.until.unwrap_or(stands.since),
             _ => stands.since,
         });
-        let lines = vec![self.say(line, &[("date", &date)])];
+        let mut lines = vec![self.say(line, &[("date", &date)])];
+        if covers_all {
+            lines.extend(self.essential_lines());
+        }
         let has_left = stands.reason == Reason::Unsubscribe;
         let leave = (!has_left).then(|| self.leave());
         let options = (!covers_all).then(|| self.options(false));
@@ -113,28 +121,47 @@ impl<'a> Subject<'a> {
         view.with(context! { leave, options, come_back => has_left.then(|| self.come_back()) })
     }
 
-    /// What was done, by the acts that were recorded at `at`.
-    pub(super) fn done(&self, asked: &Asked, left: &[ListId], undo: Option<&Undoable>) -> View {
-        let (title, line) = match asked {
-            Asked::Pause(_) => ("done.paused_title", self.paused()),
-            Asked::Frequency(frequency) => {
+    /// After the link's list was left.
+    pub(super) fn left(&self, recorded: Time) -> View {
+        let line = self.say("done.left", &[]);
+        self.recorded("done.left_title", vec![line], recorded).with(context! { why => self.why() })
+    }
+
+    /// After a form of the page was recorded, which left these lists.
+    pub(super) fn done(&self, form: &Form, left: &[ListId], recorded: Time) -> View {
+        let (title, lines) = match form {
+            Form::Pause(_) => ("done.paused_title", vec![self.paused()]),
+            Form::Frequency(frequency) => {
                 let frequency = self.frequency(*frequency);
-                ("done.less_title", self.say("done.less", &[("frequency", &frequency)]))
+                let line = self.say("done.less", &[("frequency", &frequency)]);
+                ("done.less_title", vec![line])
             }
-            Asked::Everything => ("done.left_title", self.say("done.everything", &[])),
-            Asked::Choose { .. } if left.is_empty() => {
-                ("done.nothing_title", self.text("done.nothing"))
+            Form::Everything => {
+                let line = self.say("done.everything", &[]);
+                let stays = self.essential_lines();
+                ("done.left_title", [line].into_iter().chain(stays).collect())
             }
-            Asked::Choose { .. } => ("done.left_title", self.left(left)),
-            _ => ("done.left_title", self.say("done.left", &[])),
+            Form::Choose { .. } => {
+                let titles = self.language.join(left.iter().map(|list| self.title_of(list)));
+                ("done.left_title", vec![self.say("done.left_several", &[("lists", &titles)])])
+            }
         };
-        let view = View::new(self.text(title), vec![line, self.text("done.at_once")]);
-        let time = self.language.date_and_time(self.at);
+        let has_left = matches!(form, Form::Everything | Form::Choose { .. });
+        let view = self.recorded(title, lines, recorded);
+        view.with(context! { why => has_left.then(|| self.why()) })
+    }
+
+    fn recorded(&self, title: &str, mut lines: Vec<String>, at: Time) -> View {
+        lines.push(self.text("done.at_once"));
+        let time = self.language.date_and_time(at);
         let recorded = self.say("done.recorded", &[("time", &time)]);
-        let has_left = matches!(asked, Asked::OneClick | Asked::OptOut | Asked::Everything)
-            || !left.is_empty();
-        let why = has_left.then(|| self.why(None, ""));
-        self.with_undo(view.with(context! { recorded, why }), undo)
+        self.with_undo(View::new(self.text(title), lines).with_record(recorded))
+    }
+
+    /// After a choice that kept everything as it was.
+    pub(super) fn nothing_changed(&self) -> View {
+        let lines = vec![self.text("done.nothing")];
+        self.with_undo(View::new(self.text("done.nothing_title"), lines))
     }
 
     fn paused(&self) -> String {
@@ -146,18 +173,13 @@ impl<'a> Subject<'a> {
         self.say("done.paused", &[("date", &self.language.date(until))])
     }
 
-    fn left(&self, left: &[ListId]) -> String {
-        let titles: Vec<String> = left.iter().map(|list| self.title_of(list)).collect();
-        self.say("done.left_several", &[("lists", &titles.join(", "))])
-    }
-
-    /// After an act was taken back: the page as it was before.
+    /// After an act was taken back: the page as it was before, with what stands all the same.
     pub(super) fn undone(&self) -> View {
-        let lines = vec![self.text("undo.done")];
-        let view = View::new(self.text("undo.done_title"), lines);
+        let title = self.text("undo.done_title");
         match self.stands() {
-            None => view.with(context! { leave => self.leave(), options => self.options(true) }),
-            Some(_) => view.with(context! { options => self.options(false) }),
+            None => View::new(title, vec![self.text("undo.done")])
+                .with(context! { leave => self.leave(), options => self.options(true) }),
+            Some(stands) => self.standing_now(stands).titled(title),
         }
     }
 
@@ -169,26 +191,26 @@ impl<'a> Subject<'a> {
     }
 
     /// After the recipient said why.
-    pub(super) fn thanks(&self, undo: Option<&Undoable>) -> View {
-        let view = View::new(self.text("why.thanks_title"), vec![self.text("why.thanks")]);
-        self.with_undo(view, undo)
+    pub(super) fn thanks(&self) -> View {
+        let lines = vec![self.text("why.thanks")];
+        self.with_undo(View::new(self.text("why.thanks_title"), lines))
     }
 
     /// The page again, with one sentence of what is wrong.
-    pub(super) fn wrong(&self, wrong: &Wrong, undo: Option<&Undoable>) -> View {
+    pub(super) fn wrong(&self, wrong: &Wrong) -> View {
         match wrong {
-            Wrong::Choice => self.offer(undo).with(context! { error => self.text("wrong.choice") }),
-            Wrong::Text(written) => {
+            Wrong::Choice => self.offer().with_error(self.text("wrong.choice")),
+            Wrong::Text { why, written } => {
                 let count = self.language.number(MAX_TEXT);
                 let error = self.say("wrong.too_long", &[("count", &count)]);
-                let why = self.why(Some(Why::Other), written);
-                self.offer(undo).with(context! { error, why })
+                let why = self.asking(Some(*why), written);
+                self.offer().with_error(error).with(context! { why })
             }
         }
     }
 
-    fn with_undo(&self, view: View, undo: Option<&Undoable>) -> View {
-        let Some(undo) = undo else { return view };
+    fn with_undo(&self, view: View) -> View {
+        let Some(undo) = &self.deeds.undo else { return view };
         let time = self.language.time(undo.until);
         view.with(context! {
             undo => context! {
@@ -200,23 +222,24 @@ impl<'a> Subject<'a> {
     }
 
     fn leave(&self) -> Value {
-        let mut stays = Vec::new();
-        if let Some(sender) = self.sender() {
-            if self.catalogue.offered_by(sender).any(|(list, _)| list != self.list) {
-                stays.push(self.say("offer.others_stay", &[]));
-            }
-            stays.extend(self.essential_lines(sender));
-        }
+        let has_others = self.sender().is_some_and(|sender| {
+            let offered = self.catalogue.offered_by(sender).map(|(list, _)| list);
+            let essential = self.catalogue.essential_of(sender).map(|(list, ..)| list);
+            offered.chain(essential).any(|list| list != self.list && !self.has_left(list))
+        });
         context! {
             button => self.text("offer.button"),
             effect => self.say("offer.effect", &[]),
-            stays,
+            stays => has_others.then(|| self.say("offer.others_stay", &[])),
         }
     }
 
-    fn essential_lines(&self, sender: &Sender) -> Vec<String> {
+    /// What "stop everything" leaves untouched, and why.
+    fn essential_lines(&self) -> Vec<String> {
+        let Some(sender) = self.sender() else { return Vec::new() };
         let tag = &self.language.tag;
-        let others = self.catalogue.essential_of(sender).filter(|(list, ..)| *list != self.list);
+        let essential = self.catalogue.essential_of(sender);
+        let others = essential.filter(|(list, ..)| !self.has_left(list));
         let line =
             |(_, described, reason): (&ListId, &Described, &super::super::catalogue::Text)| {
                 let (list, reason) = (described.title.in_language(tag), reason.in_language(tag));
@@ -230,7 +253,7 @@ impl<'a> Subject<'a> {
         let frequencies = if has_it { self.frequencies() } else { Vec::new() };
         let pauses = if has_it { self.pauses() } else { Vec::new() };
         let lists = self.lists();
-        let everything = self.sender().map(|_| self.say("everything.button", &[]));
+        let everything = self.reach.everything.map(|_| self.say("everything.button", &[]));
         if frequencies.is_empty() && pauses.is_empty() && lists.is_empty() && everything.is_none() {
             return None;
         }
@@ -249,6 +272,7 @@ impl<'a> Subject<'a> {
             lists,
             everything_heading => self.text("everything.heading"),
             everything_explain => self.say("everything.explain", &[]),
+            everything_stays => self.essential_lines(),
             everything_button => everything,
         })
     }
@@ -276,7 +300,7 @@ impl<'a> Subject<'a> {
 
     fn pauses(&self) -> Vec<Value> {
         let choice = |days: &u16| {
-            let date = self.language.date(self.at.plus(DAY * u32::from(*days)));
+            let date = self.language.date(pause_end(self.at, *days));
             let number = self.language.number(days);
             let text = self.say("pause.days", &[("days", &number), ("date", &date)]);
             context! { value => days, text, checked => *days == PAUSES[0] }
@@ -286,29 +310,29 @@ impl<'a> Subject<'a> {
 
     /// The sender's lists, where there are others than the link's.
     fn lists(&self) -> Vec<Value> {
-        let Some(sender) = self.sender() else { return Vec::new() };
         let tag = &self.language.tag;
-        let offered: Vec<_> = self.catalogue.offered_by(sender).collect();
+        let offered = &self.reach.lists;
         if offered.iter().all(|(list, _)| *list == self.list) {
             return Vec::new();
         }
         let one = |(list, described): &(&ListId, &Described)| {
-            let has_left = self
-                .standing
-                .applying(list, self.at, self.essential)
-                .any(|own| own.reason == Reason::Unsubscribe);
             context! {
                 id => list.as_str(),
                 title => described.title.in_language(tag),
                 about => described.about.as_ref().map(|text| text.in_language(tag)),
                 schedule => described.schedule.as_ref().map(|text| text.in_language(tag)),
-                left => has_left,
+                left => self.has_left(list),
             }
         };
         offered.iter().map(one).collect()
     }
 
-    fn why(&self, checked: Option<Why>, written: &str) -> Value {
+    /// The question why.
+    fn why(&self) -> Value {
+        self.asking(None, "")
+    }
+
+    fn asking(&self, checked: Option<Why>, written: &str) -> Value {
         let choice = |why: &Why| {
             context! {
                 value => why.name(),
@@ -319,7 +343,7 @@ impl<'a> Subject<'a> {
         let count = self.language.number(MAX_TEXT);
         context! {
             heading => self.text("why.heading"),
-            optional => self.text("why.optional"),
+            optional => self.has_left(self.list).then(|| self.text("why.optional")),
             choices => Why::ALL.iter().map(choice).collect::<Vec<_>>(),
             text => self.say("why.text", &[("count", &count)]),
             written,
@@ -338,13 +362,4 @@ impl<'a> Subject<'a> {
             None => context! { text => self.text("standing.come_back_ask") },
         }
     }
-}
-
-/// The lists that acts left, for the page that says so.
-pub(super) fn lists_of(scopes: impl Iterator<Item = Scope>) -> Vec<ListId> {
-    let list = |scope| match scope {
-        Scope::List(list) => Some(list),
-        Scope::Everything => None,
-    };
-    scopes.filter_map(list).collect()
 }
