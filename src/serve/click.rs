@@ -1,7 +1,7 @@
 //! The opt-out that a link asks for, and how it is written into the spool.
 
 use crate::ledger::{Act, Command, Recipient, Source};
-use crate::link::{Keyring, Link, Opened, Scope};
+use crate::link::{Keyring, Opened, Scope};
 
 /// The opt-out from the link's list.
 pub(super) fn opt_out(opened: &Opened, source: Source) -> Command {
@@ -11,14 +11,15 @@ pub(super) fn opt_out(opened: &Opened, source: Source) -> Command {
         key: Some(opened.key),
         campaign: Some(opened.link.campaign().to_owned()),
         // A person at the page may take it back, by this link alone.
-        link: (source == Source::Page).then(|| tell_apart(&opened.link)),
+        link: (source == Source::Page).then(|| tell_apart(opened)),
         ..Command::new(recipient, Act::OptOut { scope }, source)
     }
 }
 
-/// What a recipient's links differ in, beside what an event names anyway: key and campaign.
-pub(super) fn tell_apart(link: &Link) -> String {
-    format!("{} {}", link.issued(), link.list())
+/// What a recipient's links differ in.
+pub(super) fn tell_apart(opened: &Opened) -> String {
+    let link = &opened.link;
+    format!("{} {} {} {}", opened.key, link.issued(), link.list(), link.campaign())
 }
 
 /// What goes into the spool: the source's name, and the token, which stays sealed.
@@ -36,7 +37,7 @@ pub(super) fn from_spool(content: &str, keys: &Keyring) -> Option<Command> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::SigningKey;
+    use crate::link::{Link, SigningKey};
 
     #[test]
     fn what_is_spooled_holds_nothing_readable_and_comes_back() {

@@ -83,6 +83,8 @@ fn each_role_may_do_what_the_contract_says() {
     let rows = [
         ("GET", CHECK, "", [200, 200, 200]),
         ("POST", "/v1/check", r#"{"list":"n","recipients":[]}"#, [200, 200, 200]),
+        // To name a mailing is to say that somebody is sent it.
+        ("POST", "/v1/check", r#"{"list":"n","recipients":[],"sending":"m"}"#, [200, 403, 200]),
         ("POST", "/v1/suppressions/search", r#"{"recipient":"a@example.org"}"#, [200, 200, 200]),
         ("GET", "/v1/suppressions?recipient=a@example.org", "", [200, 200, 200]),
         ("GET", "/v1/events", "", [200, 200, 200]),

@@ -169,6 +169,9 @@ fn everything_stops_but_what_is_essential() {
     let path = place.link(WEEKLY, RECIPIENT, "c1");
     let done = post(&service, &path, "act=everything").body;
     assert!(done.contains("no more mail from The Shop"));
+    for page in [done, get(&service, &path).body] {
+        assert!(page.contains("Receipts (your proof of purchase)"), "{page}");
+    }
     for list in [WEEKLY, DAILY, "new.shop.example"] {
         assert!(is_suppressed(&service, list), "{list}");
         assert_eq!(place.check(list, RECIPIENT), 1);
@@ -251,6 +254,108 @@ fn a_frequency_holds_back_what_comes_too_early() {
     post(&service, &path, "act=frequency&frequency=every");
     assert_eq!(ask("mailing 3")["suppressed"], json!([]));
     place.verify();
+}
+
+/// What a form asks for that stands already, or makes no sense any more, is not done again, and
+/// the page says what stands.
+#[test]
+fn repeated_and_stale_forms_say_what_stands() {
+    let place = place();
+    let service = serve(&place);
+    let path = place.link(WEEKLY, RECIPIENT, "c1");
+    let events = || place.history().len();
+    let says = |form: &str, said: &str| {
+        let page = post(&service, &path, form).body;
+        assert!(page.contains(said), "{form}: {page}");
+        page
+    };
+    says("act=why&why=content", "class=\"main\"");
+    assert_eq!(events(), 1, "nobody is asked why who did not leave");
+    says("act=pause&days=30", "Your break has begun");
+    says("act=pause&days=30", "You are taking a break");
+    says("act=opt_out", "You have unsubscribed");
+    let page = says("act=opt_out", "You are unsubscribed");
+    assert!(!page.contains("Recorded on"), "{page}");
+    let before = events();
+    for form in ["act=pause&days=90", "act=frequency&frequency=monthly", "act=why&text="] {
+        says(form, "You are unsubscribed");
+    }
+    assert_eq!(events(), before);
+
+    // The page sends nothing about lists that were left before.
+    let daily = place.link(DAILY, RECIPIENT, "c1");
+    let page = get(&service, &daily).body;
+    assert!(page.contains("(unsubscribed)"));
+    assert!(!page.contains(&format!("name=\"shown\" value=\"{WEEKLY}\"")), "{page}");
+    for shown in ["", "&shown=weekly.shop.example"] {
+        let form = format!("act=choose&shown={DAILY}&keep={DAILY}{shown}");
+        let page = post(&service, &daily, &form).body;
+        assert!(page.contains("Nothing was changed") && !page.contains("Recorded on"), "{page}");
+    }
+    assert_eq!(events(), before);
+    place.verify();
+}
+
+#[test]
+fn a_reason_is_kept_with_what_was_left() {
+    let place = place();
+    let service = serve(&place);
+    let path = place.link(WEEKLY, RECIPIENT, "c1");
+    post(&service, &path, &format!("act=choose&shown={DAILY}&shown={WEEKLY}&keep={WEEKLY}"));
+    post(&service, &path, "act=why&why=content");
+    let said = &place.history()[0];
+    assert_eq!((&said["action"], &said["scope"]), (&"feedback".into(), &DAILY.into()));
+}
+
+#[test]
+fn only_the_link_that_left_takes_it_back() {
+    let place = place();
+    let service = serve(&place);
+    let path = place.link(WEEKLY, RECIPIENT, "c1");
+    let undo = undo_of(&post(&service, &path, "act=opt_out").body);
+    for other in [place.link(DAILY, RECIPIENT, "c1"), place.link(WEEKLY, RECIPIENT, "c2")] {
+        assert!(!get(&service, &other).body.contains("value=\"undo\""));
+        let page = post(&service, &other, &format!("act=undo&event={undo}")).body;
+        assert!(page.contains("cannot be undone"), "{page}");
+    }
+    assert!(is_suppressed(&service, WEEKLY));
+}
+
+/// A key that signs for one list alone decides on no other list of its sender.
+#[test]
+fn a_bound_keys_page_offers_nothing_beyond_its_scope() {
+    let place = place();
+    place.done(&["key", "new", "--list", WEEKLY]);
+    let service = serve(&place);
+    let path = place.link(WEEKLY, RECIPIENT, "c1");
+    let page = get(&service, &path).body;
+    assert!(page.contains("The Shop") && page.contains("For 30 days"), "{page}");
+    for what in ["Stop everything", "Daily deals"] {
+        assert!(!page.contains(what), "{what}: {page}");
+    }
+    assert_eq!(post(&service, &path, "act=everything").status, 422);
+    post(&service, &path, &format!("act=choose&shown={DAILY}"));
+    assert!(!is_suppressed(&service, DAILY));
+}
+
+/// An opt-out that waits in the spool counts like one that is recorded.
+#[test]
+fn what_waits_to_be_recorded_leaves_essential_lists_alone() {
+    let place = place();
+    let service = serve(&place);
+    let locked = rusqlite::Connection::open(place.data().join("optout.db")).expect("the database");
+    locked.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    let path = place.link("shop.example", RECIPIENT, "c1");
+    assert_eq!(service.click(&path).status, 200);
+    assert_eq!(service.public("GET", "/healthz", &[], b"").body, "degraded\n");
+    assert!(is_suppressed(&service, WEEKLY) && !is_suppressed(&service, RECEIPTS));
+    assert!(get(&service, &path).body.contains("You are unsubscribed"));
+    let receipts = get(&service, &place.link(RECEIPTS, RECIPIENT, "")).body;
+    assert!(receipts.contains("Unsubscribe from Receipts?"), "{receipts}");
+    let many = json!({"list": RECEIPTS, "recipients": [RECIPIENT]}).to_string();
+    assert_eq!(service.api("POST", "/v1/check", &[], &many).json()["suppressed"], json!([]));
+    locked.execute_batch("ROLLBACK").expect("given back");
+    eventually("it is recorded", || place.check(WEEKLY, RECIPIENT) == 1);
 }
 
 #[test]
@@ -430,8 +535,9 @@ fn a_browser_walks_through_the_page() {
     let place = place();
     let service = serve(&place);
     let names = ["leave", "others", "less", "choose", "stop", "look", "keyboard"];
-    let link = |name| (name, place.link(WEEKLY, &format!("{name}@example.org"), "c1"));
-    let links: HashMap<_, _> = names.map(link).into();
+    let link = |way: &str, name| (name, place.link(WEEKLY, &format!("{name}@{way}.example"), "c1"));
+    let links = ["scripted", "plain"].map(|way| (way, names.map(|name| link(way, name)).into()));
+    let links: HashMap<_, HashMap<_, _>> = links.into();
     let mut walk = Command::new("node")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/walk.mjs"))
         .arg(format!("http://{}", service.public))
@@ -456,7 +562,7 @@ fn a_browser_walks_through_the_page() {
         })
         .collect();
     acts.reverse();
-    let expected = [
+    let each = [
         "leave opt_out",
         "leave opt_in",
         "leave opt_out",
@@ -465,8 +571,7 @@ fn a_browser_walks_through_the_page() {
         "less preference",
         "choose opt_out",
         "stop opt_out",
-        "keyboard opt_out",
     ];
-    assert_eq!(acts, expected);
+    assert_eq!(acts, [&each[..], &each[..], &["keyboard opt_out"]].concat());
     place.verify();
 }

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use optout::ledger::{
-    Act, ApiKey, Command, DataDir, Essential, ForgetRequest, Note, Page, Reason, Recipient, Role,
-    Source, SqliteStore, Store, Time,
+    Act, ApiKey, Command, DataDir, Essential, ForgetRequest, Frequency, Note, Page, Reason,
+    Recipient, Role, Source, SqliteStore, Store, Time,
 };
-use optout::link::{KeyId, Scope};
+use optout::link::{KeyId, ListId, Scope};
 use tempfile::TempDir;
 
 /// An implementation, and how another process would open the same store.
@@ -60,6 +60,8 @@ macro_rules! holds_for {
                 pages_go_both_ways_and_stop_at_the_ends
                 looks_tell_what_others_wrote
                 key_uses_are_kept
+                a_mailing_gets_one_answer_and_the_next_one_waits
+                lists_are_essential_from_one_description_to_the_next
                 a_clock_that_was_set_back_loses_nothing
                 forgetting_erases_address_and_notes_and_keeps_the_rest
             );
@@ -360,4 +362,44 @@ fn a_sqlite_store_that_was_moved_away_answers_nothing() {
     assert!(store.event(1).is_err() && store.record(&[], at(1)).is_err());
     std::fs::rename(&there, &here).expect("moved back");
     assert!(store.check_place().is_ok() && store.event(1).expect("read").is_some());
+}
+
+fn a_mailing_gets_one_answer_and_the_next_one_waits(subject: &impl Subject) {
+    let list: ListId = "x.y".parse().expect("a list");
+    let hour = 60 * 60 * 1000;
+    let who = ["a@example.org", "b@example.org"].map(|who| (recipient(who), Frequency::Daily));
+    let ask = |sending: &str, n: usize, now: i64| {
+        // Another process each time.
+        let until = subject.open().admit(&list, sending, &who[..n], at(now)).expect("answered");
+        until.into_iter().map(|until| until.map(|until| until.since(at(0)))).collect::<Vec<_>>()
+    };
+    let next = Some(Frequency::Daily.interval());
+    assert_eq!(ask("one", 1, 0), [None]);
+    assert_eq!(ask("two", 2, hour), [next, None]);
+    for now in [hour, 2 * hour] {
+        assert_eq!(ask("one", 1, now), [None], "the same answer again");
+        assert_eq!(ask("two", 2, now), [next, None]);
+    }
+    let due = i64::try_from(Frequency::Daily.interval().as_millis()).expect("small");
+    assert_eq!(ask("two", 1, due), [None], "its time has come");
+    assert_eq!(ask("three", 1, due), [Some(Frequency::Daily.interval() * 2)]);
+    let other: ListId = "z".parse().expect("a list");
+    assert_eq!(subject.open().admit(&other, "two", &who, at(due)).expect("answered"), [None, None]);
+}
+
+fn lists_are_essential_from_one_description_to_the_next(subject: &impl Subject) {
+    let list: ListId = "receipts.x".parse().expect("a list");
+    let store = subject.open();
+    let describe =
+        |is, now| store.describe(&[(list.clone(), is)], None, at(now)).expect("recorded");
+    assert_eq!((describe(false, 0), describe(true, 1), describe(true, 2)), (0, 1, 0));
+    store.record(&[opt_out("a@example.org", "x")], at(3)).expect("recorded");
+    assert_eq!(describe(false, 4), 1);
+    for store in [&store, &subject.open()] {
+        let essential = store.essential().expect("read");
+        let standing = store.standings(&[recipient("a@example.org")]).expect("read").remove(0);
+        let stands = |now| standing.suppression_for(&list, at(now), &essential).is_some();
+        assert!(!stands(3) && stands(4));
+        intact(&**store);
+    }
 }
