@@ -117,10 +117,19 @@ follow the history notice.
 * **A POST's body is read before its link is opened**, also where it does not open: an unknown key,
   whose click is kept in the file `unclaimed` until the key is added or its place is needed, is then
   no different from a wrong tag. A retired key is not a missing one: its clicks are not kept.
-* **Taking back restores what stood before**, and never less: it ends what its own event made, and brings
-  no exceptions back. It is an `opt_in` event with the reason that it ends. A link takes back only its own
-  last act, within an hour; later coming back is the sender's sign-up.
+* **Taking back restores what stood before**, found by going through the recipient's events: it ends or
+  shortens what its own event made, as long as nothing else extended that since, gives a frequency its
+  earlier value, and gives back exceptions that the act ended. Its events carry the number of the one that
+  they take back: `opt_in` with the reason that it ends, or `preference`. A link takes back only its own last
+  act, within an hour, unless somebody decided on the same again; later coming back is the sender's sign-up.
+  Links are told apart by a keyed hash in the events of the page. A provider's click has none, so as not to
+  cost every event its space: a link of the same list and campaign can take it back, and without a campaign none.
+* **A pause of the page ends with a day** in UTC, so that a form that is sent twice asks for the same.
+* **A page offers no more than its link's key may sign for**: a tenant's link cannot stop another's lists.
+* **"Stop everything" is the sender's scope**, and covers narrower senders within it too.
 * **A frequency is enforced only for a named mailing**, since only the sender knows what one message is.
+  It has some slack (a day is 18 hours, a month 27 days), so that a mailing that goes out a little earlier
+  than the last one is not held back; a mailing that was held back may be sent once its time has come.
   When something was last sent is no event: it is kept as long as it decides anything.
 * **The answer to a provider names nobody.** It is one fixed line: providers do not read it, and a
   link may have been forwarded.
