@@ -26,7 +26,7 @@ use super::waiting::Waiting;
 use backlog::Backlog;
 use writer::Writer;
 
-/// Acts that may wait at once; one more is refused.
+/// Requests that may wait at once, each for one act or for those of a form; one more is refused.
 const QUEUE: usize = 16 * 1024;
 
 /// What the recorder has done since it started.

@@ -11,7 +11,7 @@ use crate::ledger::late_store::LateStore;
 use crate::ledger::spool::SpoolMark;
 use crate::ledger::store::{Command, Outcome, StoreError};
 
-/// Acts in one transaction at most: enough to share its cost, few enough to keep it short.
+/// Requests in one transaction at most: enough to share its cost, few enough to keep it short.
 pub(super) const BATCH: usize = 1024;
 
 /// After so long without an act the store may fold.
