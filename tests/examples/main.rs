@@ -5,4 +5,5 @@
 #[allow(dead_code)]
 mod common;
 
+mod follow;
 mod mint;
