@@ -221,7 +221,7 @@ fn every_path_says_which_methods_it_takes() {
 fn run_schemathesis(python: &str, service: &Service, home: &Path, arguments: &[&str]) -> Output {
     let formats = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi");
     let (seed, count) = match is_long() {
-        true => (std::process::id().to_string(), "300"),
+        true => (std::process::id().to_string(), "150"),
         false => ("1".to_owned(), "10"),
     };
     Command::new(python)
@@ -272,11 +272,11 @@ fn schemathesis_finds_nothing_with_an_operators_key() {
     schemathesis_finds_nothing(&place, &[&bearer], &["--header", &bearer]);
 }
 
-/// What the document says of keys holds once there is one.
+/// Then nobody has to have one, as the document says.
 #[test]
 fn schemathesis_finds_nothing_without_a_key() {
     let place = Place::with_store();
-    let keyless = ["--exclude-checks", "ignored_auth,missing_required_header"];
+    let keyless = ["--exclude-checks", "ignored_auth", "--phases", "examples,fuzzing"];
     let keyless = [&keyless[..], &["--generation-with-security-parameters", "false"]].concat();
     schemathesis_finds_nothing(&place, &[], &keyless);
 }

@@ -1,4 +1,5 @@
-//! The API listener: JSON, for senders and operators.
+//! The API listener: JSON, for senders and operators. `openapi.json` says what is taken and
+//! answered, and tests hold it to [`ROUTES`] and to the running service.
 
 mod access;
 mod check;
