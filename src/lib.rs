@@ -111,6 +111,11 @@ follow the history notice.
 * **What counts as a repeat**: the same action, scope, source and reason within 24 hours, changing
   nothing, and with no text or the same one; another text is new, and stored. Repeats are counted in a table beside the history until the next
   event of that recipient and scope carries them; they are no part of what stands.
+* **The API's document needs a key as the rest does**, of any role, once there is one; it lies beside the
+  code that it describes, `src/serve/api/openapi.json`, for who has none. OPTIONS needs none: it says
+  what 405 says to everybody.
+* **A body is read as JSON whatever its type claims to be**, so that `curl -d` works. Web pages are kept
+  out by their `Origin`, so nothing hangs on the type.
 * **A bound API key's feed holds the events within its scopes alone.** An opt-out from a wider scope
   is not in it, since that would name recipients of other senders: checking before sending is what
   keeps such mail back, and there scope and reason are shown.

@@ -35,6 +35,13 @@ pub(super) fn reply(
     reply
 }
 
+/// An answer that has no body.
+pub(super) fn nothing() -> Reply {
+    let mut reply = reply(StatusCode::NO_CONTENT, "", "");
+    reply.headers_mut().remove(CONTENT_TYPE);
+    reply
+}
+
 /// Sets a header field to a fixed value.
 pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &'static str) {
     reply.headers_mut().insert(name, HeaderValue::from_static(value));

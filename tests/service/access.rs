@@ -128,6 +128,8 @@ fn a_bound_key_reaches_nothing_outside_its_scopes() {
     }
     let release = r#"{"recipient":"a@example.org","scope":"*","reason":"bounce","note":"x"}"#;
     assert_eq!(ask("POST", "/v1/releases", release).status, 403);
+    let nobody = r#"{"recipient":"@","scope":"*","reason":"bounce","note":"x"}"#;
+    assert_eq!(ask("POST", "/v1/releases", nobody).status, 403, "it is not said who is on record");
     let mint = r#"{"list":"shop.example.net","recipients":["a@example.org"]}"#;
     assert_eq!(ask("POST", "/v1/headers", mint).status, 403);
 

@@ -12,6 +12,7 @@ mod crash;
 mod erase;
 mod faults;
 mod mail;
+mod openapi;
 mod overload;
 mod page;
 mod readers;

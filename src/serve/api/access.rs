@@ -17,6 +17,8 @@ use crate::link::{ListId, Scope};
 /// What a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
+    /// A key of any role.
+    Nothing,
     Check,
     Events,
     Mint,
@@ -26,9 +28,9 @@ pub(super) enum Need {
 }
 
 impl Need {
-    fn granted_to(self, role: Role) -> bool {
+    pub(super) fn granted_to(self, role: Role) -> bool {
         match (role, self) {
-            (Role::Operator, _) => true,
+            (Role::Operator, _) | (_, Self::Nothing) => true,
             (Role::Sender, Self::Check | Self::Events | Self::Mint | Self::Record) => true,
             (Role::Auditor, Self::Check | Self::Events | Self::Metrics) => true,
             (Role::Sender, Self::Release | Self::Metrics) => false,
@@ -239,10 +241,11 @@ mod tests {
     fn senders_never_release_and_auditors_never_write() {
         use Need::*;
         let granted = |role| {
-            [Check, Events, Mint, Record, Release, Metrics].map(|need| need.granted_to(role))
+            [Nothing, Check, Events, Mint, Record, Release, Metrics]
+                .map(|need| need.granted_to(role))
         };
-        assert_eq!(granted(Role::Sender), [true, true, true, true, false, false]);
-        assert_eq!(granted(Role::Auditor), [true, true, false, false, false, true]);
-        assert_eq!(granted(Role::Operator), [true; 6]);
+        assert_eq!(granted(Role::Sender), [true, true, true, true, true, false, false]);
+        assert_eq!(granted(Role::Auditor), [true, true, true, false, false, false, true]);
+        assert_eq!(granted(Role::Operator), [true; 7]);
     }
 }

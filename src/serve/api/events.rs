@@ -10,7 +10,7 @@ use super::super::phase::{Phase, reached};
 use super::super::reply::Reply;
 use super::super::shared::Shared;
 use super::access::Caller;
-use super::request::{Parameters, parse};
+use super::request::Parameters;
 use super::{Problem, json};
 use crate::ledger::{Entry, EventView, Page};
 
@@ -46,7 +46,7 @@ pub(super) async fn page(
             "this history is {store}, not {asked}: the store was restored from a backup; begin \
              again with after=0"
         );
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
+        return Err(Problem::new(StatusCode::CONFLICT, detail).of("store"));
     }
     let after = query.take("after").unwrap_or_else(|| "0".into());
     let limit = bounded(&mut query, "limit", 1, MAX_LIMIT as u64)?;
@@ -56,14 +56,16 @@ pub(super) async fn page(
     let last = shared.read(|store| store.look()).await?.last_event;
     let after = match after.as_str() {
         "latest" => last,
-        number => parse("after", number)?,
+        text => number(text).ok_or_else(|| {
+            Problem::field("after", "this is the number of an event, or `latest`")
+        })?,
     };
     if after > last {
         let detail = format!(
             "this history ends at {last}: a cursor beyond it belongs to another; begin again with \
              after=0"
         );
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
+        return Err(Problem::new(StatusCode::CONFLICT, detail).of("after"));
     }
     let (events, next) = gather(shared, caller, after, limit, wait).await?;
     Ok(json(StatusCode::OK, &Events { store, events, next }))
@@ -76,10 +78,16 @@ fn bounded(
     most: u64,
 ) -> Result<Option<u64>, Problem> {
     let Some(text) = query.take(name) else { return Ok(None) };
-    match text.parse::<u64>() {
-        Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+    match number(&text) {
+        Some(number) if (least..=most).contains(&number) => Ok(Some(number)),
         _ => Err(Problem::field(name, format!("this is a number from {least} to {most}"))),
     }
+}
+
+/// A number in digits alone: a plus sign in a query is as often meant as a space.
+fn number(text: &str) -> Option<u64> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_digits)
 }
 
 /// Reads until there is something for the caller, the history ends and `wait` is over, or the

@@ -88,10 +88,8 @@ fn mint_lines(
 #[serde(deny_unknown_fields)]
 struct HeadersBody {
     list: String,
-    #[serde(default)]
     campaign: Option<String>,
-    #[serde(default)]
-    list_id: bool,
+    list_id: Option<bool>,
     recipients: Vec<String>,
 }
 
@@ -127,13 +125,14 @@ pub(super) async fn mint(
     let issued = now().as_link_seconds();
     // A campaign that is too long is wrong for every recipient.
     let campaign = body.campaign.unwrap_or_default();
+    let with_list_id = body.list_id.unwrap_or_default();
     Link::new(issued, list.clone(), &campaign, "x")
         .map_err(|error| Problem::field("campaign", error))?;
     let link =
         |recipient: &Recipient| Link::new(issued, list.clone(), &campaign, recipient.written());
     let headers = body.recipients.iter().map(|recipient| {
         let (base, host) = (&settings.base_url, settings.mailto_host.as_ref());
-        MintedView::mint(key, base, host, link, recipient, body.list_id)
+        MintedView::mint(key, base, host, link, recipient, with_list_id)
     });
     Ok(json(StatusCode::OK, &Headers { headers: headers.collect() }))
 }

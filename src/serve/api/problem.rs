@@ -38,8 +38,12 @@ impl Problem {
 
     /// A field of the request that cannot be what it is.
     pub(super) fn field(field: impl Into<String>, detail: impl fmt::Display) -> Self {
-        let problem = Self::new(StatusCode::BAD_REQUEST, detail.to_string());
-        Self { field: Some(field.into()), ..problem }
+        Self::new(StatusCode::BAD_REQUEST, detail.to_string()).of(field)
+    }
+
+    /// As it is, and of this field.
+    pub(super) fn of(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {

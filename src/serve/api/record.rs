@@ -40,6 +40,7 @@ pub(super) async fn suppress(
     let body: SuppressBody = json_body(shared, request).await?;
     let recipient = recipient(&body.recipient)?;
     let scope: Scope = parse("scope", &body.scope)?;
+    caller.require(&scope)?;
     let reason = body.reason.as_deref().map(|text| parse("reason", text)).transpose()?;
     let reason = reason.unwrap_or(Reason::Manual);
     let until = body.until.as_deref().map(|text| parse::<Time>("until", text)).transpose()?;
@@ -48,7 +49,6 @@ pub(super) async fn suppress(
         return Err(Problem::field("until", format!("it is {now}: give a later time")));
     }
     let note = note("note", body.note.as_deref())?;
-    caller.require(&scope)?;
     let act = Act::for_reason(scope.clone(), reason, until);
     let act = act.map_err(|what| Problem::field("until", what))?;
     let outcome = record(shared, caller, recipient, act, note).await?;
@@ -81,8 +81,8 @@ pub(super) async fn opt_in(
     let body: OptInBody = json_body(shared, request).await?;
     let recipient = recipient(&body.recipient)?;
     let list: ListId = parse("list", &body.list)?;
-    let evidence = required_note("evidence", &body.evidence)?;
     caller.require_list(&list)?;
+    let evidence = required_note("evidence", &body.evidence)?;
     let outcome = record(shared, caller, recipient, Act::OptIn { list }, evidence).await?;
     let Some(stronger) = outcome.refused else {
         return Ok(json(StatusCode::OK, &Changed { changed: outcome.changed }));
@@ -119,12 +119,12 @@ pub(super) async fn release(
     request: Request<Incoming>,
 ) -> Result<Reply, Problem> {
     let body: ReleaseBody = json_body(shared, request).await?;
-    let text = body.recipient.clone();
-    let recipient = shared.read(move |store| Ok(known_recipient(&text, store))).await??;
     let scope: Scope = parse("scope", &body.scope)?;
+    caller.require(&scope)?;
     let reason: Reason = parse("reason", &body.reason)?;
     let note = required_note("note", &body.note)?;
-    caller.require(&scope)?;
+    let recipient = body.recipient;
+    let recipient = shared.read(move |store| Ok(known_recipient(&recipient, store))).await??;
     let act = Act::Release { scope: scope.clone(), reason };
     let outcome = record(shared, caller, recipient, act, note).await?;
     let covering: Vec<_> = outcome.standing.covering(&scope, outcome.at).cloned().collect();

@@ -59,11 +59,13 @@ impl Parameters {
     }
 }
 
-/// Reads a JSON body. Errors name the place in it.
+/// Reads a JSON body, whatever type it claims to have; what has a body takes no parameters.
+/// Errors name the place in it.
 pub(super) async fn json_body<T: DeserializeOwned>(
     shared: &Shared,
     request: Request<Incoming>,
 ) -> Result<T, Problem> {
+    Parameters::of(request.uri().query())?.end()?;
     let is_small = request.body().size_hint().upper().is_some_and(|length| length <= SMALL_BODY);
     let _place = match is_small {
         true => None,
@@ -85,7 +87,10 @@ pub(super) async fn json_body<T: DeserializeOwned>(
     })?;
     // A list could stand for an object whose fields it has in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is not a JSON object"));
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "the body is not a JSON object in UTF-8",
+        ));
     }
     // What is wrong, and where, is looked for only when something is.
     serde_json::from_slice(&body).map_err(|_| what_is_wrong_with::<T>(&body))
@@ -96,9 +101,10 @@ fn what_is_wrong_with<T: DeserializeOwned>(body: &[u8]) -> Problem {
     let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     if let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) {
         let path = error.path().to_string();
-        let detail = error.into_inner();
-        return match path.as_str() {
-            "." | "?" => wrong(format!("the body is not what this path takes: {detail}")),
+        let detail = error.into_inner().to_string();
+        return match (path.as_str(), named_in(&detail)) {
+            ("." | "?", Some(field)) => Problem::field(field, &detail),
+            ("." | "?", None) => wrong(format!("the body is not what this path takes: {detail}")),
             _ => Problem::field(path, detail),
         };
     }
@@ -106,6 +112,13 @@ fn what_is_wrong_with<T: DeserializeOwned>(body: &[u8]) -> Problem {
         Err(error) => wrong(format!("the body is not JSON alone: {error}")),
         Ok(()) => Problem::internal(&"the body could be read the second time"),
     }
+}
+
+/// The field that an error of serde's names, which lies at no place since it is missing, or there
+/// twice.
+fn named_in(detail: &str) -> Option<&str> {
+    let mut starts = ["missing field `", "duplicate field `"].into_iter();
+    starts.find_map(|start| detail.strip_prefix(start)?.split('`').next())
 }
 
 /// Reads a field's text as what it has to be.
