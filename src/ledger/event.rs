@@ -179,7 +179,7 @@ impl Event {
     }
 
     /// An event that says nothing beyond its place and kind.
-    pub(super) fn new(number: u64, at: Time, action: Action, source: Source) -> Self {
+    pub(crate) fn new(number: u64, at: Time, action: Action, source: Source) -> Self {
         Self {
             number,
             at,

@@ -7,6 +7,7 @@
 mod api;
 mod catalogue;
 mod click;
+mod filter;
 mod listener;
 mod log_limit;
 mod metrics;

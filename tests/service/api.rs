@@ -186,6 +186,51 @@ fn events_come_in_order_from_a_cursor() {
     names.iter().for_each(|name| assert!(first.get(name).is_some(), "{name} is missing"));
 }
 
+/// Scope and action choose among the events; the cursor moves past the others.
+#[test]
+fn a_follower_may_ask_for_some_of_the_events() {
+    let place = Place::with_store();
+    let service = place.serve();
+    for n in 0..30 {
+        let list = ["news.example.com", "shop.example.net"][n % 2];
+        let path = place.link(list, &format!("r{n}@example.org"), "");
+        assert_eq!(service.click(&path).status, 200);
+    }
+    place.done(&["suppress", "w@example.org", "--all", "--reason", "manual"]);
+    place.done(&["forget", "r0@example.org"]);
+    let ask = |query: &str| service.api("GET", &format!("/v1/events?{query}"), &[], "");
+    let all = |query: &str| {
+        let (mut after, mut seen) = (0, Vec::new());
+        loop {
+            let page = ask(&format!("after={after}&limit=4&{query}")).json();
+            let events = page["events"].as_array().expect("rows").clone();
+            let next = page["next"].as_u64().expect("a number");
+            if events.is_empty() {
+                assert_eq!(next, 32, "it has gone through all");
+                return seen;
+            }
+            assert!(events.len() <= 4 && next > after);
+            after = next;
+            seen.extend(events.iter().map(|event| event["event"].as_u64().expect("a number")));
+        }
+    };
+    let news: Vec<u64> = (1..=30).step_by(2).chain([31, 32]).collect();
+    assert_eq!(all("scope=news.example.com"), news, "what holds the scope, and of none, too");
+    assert_eq!(all("scope=example.com&action=opt_out"), news[..15]);
+    assert_eq!(all("action=suppress,forget"), [31_u64, 32]);
+    assert_eq!(all("scope=example.org&action=opt_out"), [0_u64; 0]);
+    for wrong in ["action=leave", "action=", "action=opt_out,", "scope=a..b", "action=a&action=b"] {
+        assert_eq!(ask(wrong).status, 400, "{wrong}");
+    }
+    // What is not asked for does not wake it.
+    let path = place.link("shop.example.net", "late@example.org", "");
+    let mut follower = Connection::open(service.api);
+    follower.send_request("GET", "/v1/events?after=32&wait=2&scope=news.example.com", &[], b"");
+    assert_eq!(service.click(&path).status, 200);
+    let page = follower.reply("GET").expect("an answer").json();
+    assert_eq!((&page["events"], &page["next"]), (&json!([]), &json!(33)));
+}
+
 /// A click, and what another process does, wake those who wait; nothing new ends the wait.
 #[test]
 fn a_waiting_follower_is_told_at_once() {

@@ -40,7 +40,10 @@ fn requests(operation: &Value) -> BTreeMap<String, (String, String)> {
     let mut requests: BTreeMap<String, (String, String)> = BTreeMap::new();
     for parameter in operation["parameters"].as_array().into_iter().flatten() {
         for (name, example) in parameter["examples"].as_object().expect("examples") {
-            let value = example["value"].to_string();
+            // Several of one parameter have commas between them.
+            let values = example["value"].as_array().cloned();
+            let values = values.unwrap_or_else(|| vec![example["value"].clone()]);
+            let value = values.iter().map(Value::to_string).collect::<Vec<_>>().join(",");
             let value = value.trim_matches('"');
             let pair = format!("{}={value}&", parameter["name"].as_str().expect("a name"));
             requests.entry(name.clone()).or_default().0.push_str(&pair);

@@ -6,11 +6,12 @@ use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::super::filter::EventFilter;
 use super::super::phase::{Phase, reached};
 use super::super::reply::Reply;
 use super::super::shared::Shared;
 use super::access::Caller;
-use super::request::Parameters;
+use super::request::{Parameters, parse};
 use super::{Problem, json};
 use crate::ledger::{Entry, EventView, Page};
 
@@ -34,7 +35,7 @@ struct Events<'s> {
     next: u64,
 }
 
-/// `GET /v1/events?after=N&limit=M&wait=SECONDS&store=NAME`.
+/// `GET /v1/events?after=N&limit=M&wait=SECONDS&store=NAME&scope=SCOPE&action=A,B`.
 pub(super) async fn page(
     shared: &Shared,
     caller: &Caller,
@@ -51,6 +52,7 @@ pub(super) async fn page(
     let after = query.take("after").unwrap_or_else(|| "0".into());
     let limit = bounded(&mut query, "limit", 1, MAX_LIMIT as u64)?;
     let wait = Duration::from_secs(bounded(&mut query, "wait", 0, MAX_WAIT)?.unwrap_or(0));
+    let filter = filter(&mut query)?;
     query.end()?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
     let last = shared.read(|store| store.look()).await?.last_event;
@@ -67,8 +69,24 @@ pub(super) async fn page(
         );
         return Err(Problem::new(StatusCode::CONFLICT, detail).of("after"));
     }
-    let (events, next) = gather(shared, caller, after, limit, wait).await?;
+    let asked = Asked { after, limit, wait, filter };
+    let (events, next) = gather(shared, caller, &asked).await?;
     Ok(json(StatusCode::OK, &Events { store, events, next }))
+}
+
+/// What is asked for.
+struct Asked {
+    after: u64,
+    limit: usize,
+    wait: Duration,
+    filter: EventFilter,
+}
+
+fn filter(query: &mut Parameters) -> Result<EventFilter, Problem> {
+    let scope = query.take("scope").map(|text| parse("scope", &text)).transpose()?;
+    let actions = query.take("action");
+    let actions = actions.iter().flat_map(|text| text.split(',')).map(|name| parse("action", name));
+    Ok(EventFilter { scope, actions: actions.collect::<Result<_, _>>()? })
 }
 
 fn bounded(
@@ -91,20 +109,20 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// Reads until there is something for the caller, the history ends and `wait` is over, or the
-/// service stops. The cursor moves past events that the caller may not see, and is given out
-/// after so many of them that a bound caller has to ask again rather than hold the store up.
+/// service stops. The cursor moves past events that the caller may not or does not want to see, and
+/// is given out after so many of them that one has to ask again rather than hold the store up.
 async fn gather(
     shared: &Shared,
     caller: &Caller,
-    after: u64,
-    limit: usize,
-    wait: Duration,
+    asked: &Asked,
 ) -> Result<(Vec<EventView>, u64), Problem> {
-    let deadline = tokio::time::Instant::now() + wait;
+    let limit = asked.limit;
+    let deadline = tokio::time::Instant::now() + asked.wait;
     let mut last_event = shared.last_event().clone();
     let mut phases = shared.phases.clone();
-    let page = if caller.is_free() { limit } else { MAX_LIMIT };
-    let (mut next, mut pages) = (after, 0);
+    let sees_all = caller.is_free() && asked.filter.is_all();
+    let page = if sees_all { limit } else { MAX_LIMIT };
+    let (mut next, mut pages) = (asked.after, 0);
     loop {
         let from = next;
         let entries = shared.read(move |store| store.entries(Page::After(from), page)).await?;
@@ -117,6 +135,9 @@ async fn gather(
                 break;
             }
             next = entry.event.number;
+            if !asked.filter.admits(&entry.event) {
+                continue;
+            }
             size += entry.note.as_ref().map_or(0, String::len) + EVENT_SIZE;
             events.extend(view(caller, entry));
         }
