@@ -43,8 +43,8 @@ fn requests(operation: &Value) -> BTreeMap<String, (String, String)> {
             // Several of one parameter have commas between them.
             let values = example["value"].as_array().cloned();
             let values = values.unwrap_or_else(|| vec![example["value"].clone()]);
-            let value = values.iter().map(Value::to_string).collect::<Vec<_>>().join(",");
-            let value = value.trim_matches('"');
+            let plain = |value: &Value| value.to_string().trim_matches('"').to_owned();
+            let value = values.iter().map(plain).collect::<Vec<_>>().join(",");
             let pair = format!("{}={value}&", parameter["name"].as_str().expect("a name"));
             requests.entry(name.clone()).or_default().0.push_str(&pair);
         }
