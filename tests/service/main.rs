@@ -15,5 +15,6 @@ mod mail;
 mod overload;
 mod page;
 mod readers;
+mod scrub;
 mod store;
 mod unclaimed;
