@@ -185,6 +185,9 @@ fn fold(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         return text.into();
     }
+    if text.is_ascii() {
+        return text.to_ascii_lowercase().into();
+    }
     let nfc = ComposingNormalizerBorrowed::new_nfc();
     nfc.normalize(&nfc.normalize(text).to_lowercase()).into_owned().into()
 }
