@@ -57,10 +57,12 @@ impl Shape {
         };
         match column {
             Some(name) => Err(Failure::new(format!("there is no column {name:?}: {shown}"))),
-            None if names.len() > 1 => Err(Failure::new(format!(
-                "which column holds the addresses? {shown}: give a header line, and name the column \
+            None if names.iter().filter(|name| !name.is_empty()).count() > 1 => {
+                Err(Failure::new(format!(
+                    "which column holds the addresses? {shown}: give a header line, and name the column \
                  with --column NAME"
-            ))),
+                )))
+            }
             None => Ok(Self::Lines),
         }
     }

@@ -271,13 +271,12 @@ fn what_comes_meanwhile_counts() {
     assert!(text(&reader.stdout).ends_with("a@x.org\nbob@example.org\n"));
 }
 
-/// A store with everything that narrows, ends and widens, and `optout check` as the oracle, before and
-/// after what was appended is in its final place.
+/// A store with much that narrows, ends and widens, and `optout check` as the oracle.
 #[test]
 fn it_answers_as_check_does() {
     let place = Place::with_store();
     let seconds = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos() as u64;
-    let mut random = oorandom(seconds | 1);
+    let mut random = numbers(seconds | 1);
     println!("seed {seconds}");
     let lists = [LIST, "news.example.com", "example.com", "receipts.example.com", "other.example"];
     for n in 0..400 {
@@ -310,7 +309,7 @@ fn it_answers_as_check_does() {
 }
 
 /// Numbers below a bound (xorshift64).
-fn oorandom(mut state: u64) -> impl FnMut(usize) -> usize {
+fn numbers(mut state: u64) -> impl FnMut(usize) -> usize {
     move |bound| {
         state ^= state << 13;
         state ^= state >> 7;
