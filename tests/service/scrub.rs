@@ -271,6 +271,20 @@ fn what_comes_meanwhile_counts() {
     assert!(text(&reader.stdout).ends_with("a@x.org\nbob@example.org\n"));
 }
 
+/// A click is appended first and gets into its recipient's row behind: it counts at once.
+#[test]
+fn a_click_counts_at_once() {
+    let place = place();
+    let service = place.serve();
+    for n in 0..20 {
+        let recipient = format!("click{n}@example.org");
+        let path = place.link(LIST, &recipient, "2026-01");
+        assert_eq!(service.public("POST", &path, &[], b"").status, 200);
+        keeps(&place, format!("a@x.org\n{recipient}\n").as_bytes(), b"a@x.org\n");
+    }
+    service.stop();
+}
+
 /// A store with much that narrows, ends and widens, and `optout check` as the oracle.
 #[test]
 fn it_answers_as_check_does() {
