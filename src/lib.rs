@@ -150,6 +150,9 @@ follow the history notice.
   shown and forgotten; nothing new is recorded under what is no address by other ways.
 * **A store is restored within its directory**, which may be a mount point or have a parent that is
   somebody else's; its database moves into place last, since without it there is no store.
+* **A list is scrubbed from memory.** One pass over all recipients ([`ledger::Screen`]) decides upon each, and
+  keeps the whole identifiers of those held back, so that an answer is exact; events since are followed
+  while the list is read. A row without a plain address is no guess: it is kept out.
 * **Refusals of hyper's own** (a malformed or oversized header) do not carry our header fields.
 "#
 )]

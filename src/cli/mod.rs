@@ -10,15 +10,19 @@ mod config;
 mod forget;
 mod headers;
 mod history;
+mod input;
 mod key;
 mod link;
 mod lint;
 mod opt_in;
 mod output;
+mod output_file;
 mod receive;
 mod recipients;
 mod release;
 mod restore;
+mod rows;
+mod scrub;
 mod serve;
 mod show;
 mod stats;
@@ -89,6 +93,7 @@ enum CommandLine {
     #[command(subcommand)]
     Link(link::LinkCommand),
     Check(check::Check),
+    Scrub(scrub::Scrub),
     Suppress(suppress::Suppress),
     OptIn(opt_in::OptIn),
     Release(release::Release),
@@ -142,6 +147,11 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+/// The clock of this room.
+fn now() -> Time {
+    SystemTime::now().into()
+}
+
 /// What every command is given.
 struct Context {
     config: Config,
@@ -149,9 +159,8 @@ struct Context {
 }
 
 impl Context {
-    /// The clock of this room.
     fn now(&self) -> Time {
-        SystemTime::now().into()
+        now()
     }
 
     fn dir(&self) -> DataDir {
@@ -293,6 +302,7 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Lint(command) => command.run(context),
         CommandLine::Link(command) => command.run(context),
         CommandLine::Check(command) => command.run(context),
+        CommandLine::Scrub(command) => command.run(context),
         CommandLine::Suppress(command) => command.run(context),
         CommandLine::OptIn(command) => command.run(context),
         CommandLine::Release(command) => command.run(context),

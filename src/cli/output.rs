@@ -113,6 +113,13 @@ pub(super) fn note(text: &str) {
     say("", text);
 }
 
+/// Prints one JSON object on a line of standard error, for a command whose standard output is something else.
+pub(super) fn object_beside(content: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(content)?;
+    writeln!(io::stderr(), "{text}")
+        .map_err(|e| Failure::new(format!("standard error cannot be written: {e}")))
+}
+
 /// Tells a person what is wrong, on standard error.
 pub(super) fn error(text: &str) {
     say("", text);

@@ -41,7 +41,7 @@ pub use policy::{Act, Decision, decide};
 pub use recipient::{Recipient, RecipientError, RecipientId, Salt, StoreSecret};
 pub use recorder::{Kept, Recorder, RecorderCounts, SpoolSettings, Surroundings};
 pub use spool::{Spool, SpoolMark, Spooled};
-pub use sqlite::SqliteStore;
+pub use sqlite::{Screen, SqliteStore};
 pub use standing::{Preference, Standing, Suppression};
 pub use stats::{Cell, Counts, Span, count};
 pub use store::{

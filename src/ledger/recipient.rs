@@ -62,7 +62,8 @@ impl Recipient {
             canonical: fold(match trim(text) {
                 "" => text,
                 trimmed => trimmed,
-            }),
+            })
+            .into_owned(),
         })
     }
 
@@ -153,14 +154,16 @@ fn canonical(text: &str) -> Result<String, RecipientError> {
         return Err(RecipientError::Control);
     }
     let Some((local, domain)) = text.rsplit_once('@') else {
-        return Ok(fold(text));
+        return Ok(fold(text).into_owned());
     };
     if local.is_empty() || domain.is_empty() {
         return Err(RecipientError::Part);
     }
-    let mut canonical = fold(local);
+    let (local, domain) = (fold(local), canonical_domain(domain)?);
+    let mut canonical = String::with_capacity(local.len() + 1 + domain.len());
+    canonical.push_str(&local);
     canonical.push('@');
-    canonical.push_str(&canonical_domain(domain)?);
+    canonical.push_str(&domain);
     Ok(canonical)
 }
 
@@ -180,12 +183,15 @@ fn canonical_domain(domain: &str) -> Result<Cow<'_, str>, RecipientError> {
 }
 
 /// NFC, lower case, NFC again: lowering can leave a pair that composes.
-fn fold(text: &str) -> String {
+fn fold(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        return text.into();
+    }
     if text.is_ascii() {
-        return text.to_ascii_lowercase();
+        return text.to_ascii_lowercase().into();
     }
     let nfc = ComposingNormalizerBorrowed::new_nfc();
-    nfc.normalize(&nfc.normalize(text).to_lowercase()).into_owned()
+    nfc.normalize(&nfc.normalize(text).to_lowercase()).into_owned().into()
 }
 
 /// What stands for a recipient in the history: the first 16 bytes of

@@ -16,5 +16,6 @@ mod openapi;
 mod overload;
 mod page;
 mod readers;
+mod scrub;
 mod store;
 mod unclaimed;

@@ -12,6 +12,7 @@ mod index;
 mod read;
 mod row;
 mod schema;
+mod screen;
 mod sending;
 mod verify;
 
@@ -29,6 +30,7 @@ use append::Batch;
 use fold::{Folder, Folding};
 use index::Index;
 use row::RecipientRow;
+pub use screen::Screen;
 use sending::Sending;
 
 use crate::ledger::api_key::ApiKey;

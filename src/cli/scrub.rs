@@ -1,0 +1,422 @@
+//! `optout scrub`
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::input::{Compression, Done, Input};
+use super::output_file::OutputFile;
+use super::rows::{Shape, Unended, without_line_end};
+use super::{Context, Failure, Status, now, output};
+use crate::ledger::{Recipient, RecipientId, Screen};
+use crate::link::ListId;
+
+/// Copy a mailing list without those who are suppressed for a list
+///
+/// IN has one address a line, or is CSV with a header (fields separated by commas, semicolons or tabs);
+/// it may be compressed with gzip or zstd, which is seen from its content. Its text is UTF-8 or another
+/// extension of ASCII. Rows that are kept are copied byte for byte, in their order. A row without a valid
+/// address is left out and counted. Each row is answered as `optout check` does at that time.
+///
+/// OUT appears once it is whole, and replaces what was there; it is compressed as its name says (.gz, .zst).
+/// Standard output is compressed as IN is. The counts go to standard error, with --json as one object.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  optout scrub --list news.example.com members.csv to-send.csv\n  \
+                        zcat members.gz | optout scrub --list news.example.com --column Mail > to-send.csv"
+)]
+pub(super) struct Scrub {
+    /// The list that is to be sent
+    #[arg(long)]
+    list: ListId,
+
+    /// The CSV column that holds the addresses, where it is not called email or the like
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+
+    /// Keep rows that hold no valid address
+    #[arg(long)]
+    keep_invalid: bool,
+
+    /// The mailing list [default: standard input]
+    #[arg(value_name = "IN")]
+    input: Option<PathBuf>,
+
+    /// What may be sent [default: standard output]
+    #[arg(value_name = "OUT")]
+    output: Option<PathBuf>,
+}
+
+/// How many rows there were, a CSV header and empty lines not counted.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Counts {
+    rows: u64,
+    kept: u64,
+    suppressed: u64,
+    /// Rows without a valid address, whether they were kept or not.
+    invalid: u64,
+    /// The line in which the first of these begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_invalid_line: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ScrubView<'a> {
+    list: &'a str,
+    known: bool,
+    #[serde(flatten)]
+    counts: &'a Counts,
+}
+
+impl Scrub {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
+        let store = context.store()?;
+        let known = context.warn_if_unknown(&store, &self.list)?;
+        let input = Input::open(self.input.as_deref())?;
+        let compression = match &self.output {
+            Some(path) if path.as_os_str() != "-" => Compression::named(path),
+            _ => input.compression(),
+        };
+        let mode = input.metadata().map_or(0o666, |meta| meta.permissions().mode() & 0o666);
+        let mut blocks = Blocks::begin(input, self.column.as_deref())?;
+        let mut file = OutputFile::begin(self.output.as_deref(), compression, mode)?;
+        output::progress("reading who is suppressed");
+        let screen = store.screen(&self.list, now())?;
+        let sieve = Sieve { screen: &screen, shape: blocks.shape, keep_invalid: self.keep_invalid };
+        let copied = sieve.copy(&mut blocks, &mut file);
+        output::end_progress();
+        let counts = copied?;
+        file.finish()?;
+        match context.output.is_json() {
+            true => output::object_beside(&ScrubView {
+                list: self.list.as_str(),
+                known,
+                counts: &counts,
+            })?,
+            false => output::note(&counts.told(self.keep_invalid)),
+        }
+        Ok(Status::Done)
+    }
+}
+
+impl Counts {
+    fn told(&self, keep_invalid: bool) -> String {
+        let Self { rows, kept, suppressed, invalid, .. } = self;
+        let first = self.first_invalid_line.map(|line| {
+            let what = if keep_invalid { "kept" } else { "left out" };
+            format!(" ({what}; the first in line {line})")
+        });
+        format!(
+            "{rows} rows: {kept} kept, {suppressed} suppressed, {invalid} without a valid address{}",
+            first.unwrap_or_default()
+        )
+    }
+
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.kept += other.kept;
+        self.suppressed += other.suppressed;
+        self.invalid += other.invalid;
+        self.first_invalid_line = self.first_invalid_line.or(other.first_invalid_line);
+    }
+}
+
+/// Whole rows as they stand in the input.
+struct Block {
+    text: Vec<u8>,
+    /// What at the start is no row: a byte order mark, and the header of CSV.
+    head: usize,
+    /// The number of the first line.
+    line: u64,
+}
+
+/// Cuts the input between rows.
+struct Blocks {
+    input: Input,
+    shape: Shape,
+    /// What was read and not handed on.
+    rest: Vec<u8>,
+    head: usize,
+    line: u64,
+}
+
+/// As much is worked on at once, and a row has at most as many bytes.
+const BLOCK: usize = 1 << 20;
+
+/// What some programs put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+impl Blocks {
+    fn begin(mut input: Input, column: Option<&str>) -> Result<Self, Failure> {
+        let mut rest = Vec::with_capacity(BLOCK);
+        input.append_to(&mut rest, BLOCK)?;
+        let mark = if rest.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let shape = Shape::of(&rest[mark..], column)
+            .map_err(|e| Failure::new(format!("{}: {e}", input.name())))?;
+        let header = match shape {
+            Shape::Lines => 0,
+            Shape::Csv { .. } => shape.row_end(&rest[mark..]).unwrap_or(rest.len() - mark),
+        };
+        Ok(Self { input, shape, rest, head: mark + header, line: 1 })
+    }
+
+    /// The next rows; `None` at the end.
+    fn next(&mut self) -> Result<Option<Block>, Failure> {
+        let mut text = std::mem::take(&mut self.rest);
+        let missing = BLOCK.saturating_sub(text.len()).max(1);
+        let end = match self.input.append_to(&mut text, missing)? {
+            true => self.end_of_all(&text)?,
+            false => self.shape.last_row_end(&text),
+        };
+        if end == 0 && !text.is_empty() {
+            return Err(self.not_a_row(&text));
+        }
+        self.rest = Vec::with_capacity(BLOCK + 1);
+        self.rest.extend_from_slice(&text[end..]);
+        text.truncate(end);
+        let block = Block { head: std::mem::take(&mut self.head), line: self.line, text };
+        self.line += line_ends(&block.text);
+        Ok(Some(block).filter(|block| !block.text.is_empty()))
+    }
+
+    /// The last row may lack its line end, and a quote must not be left open.
+    fn end_of_all(&self, text: &[u8]) -> Result<usize, Failure> {
+        let whole = self.shape.last_row_end(text);
+        match self.shape.row_end(&text[whole..]) {
+            Err(Unended::Quote) => {
+                let line = self.line + line_ends(&text[..whole]);
+                Err(self
+                    .at(line, "a quoted field begins in this row and is never closed: correct it"))
+            }
+            _ => Ok(text.len()),
+        }
+    }
+
+    fn not_a_row(&self, text: &[u8]) -> Failure {
+        let what = match self.shape.row_end(text) {
+            Err(Unended::Quote) => {
+                "a quoted field begins in this row and is not closed within 1 MiB"
+            }
+            _ => "the row has more than 1 MiB",
+        };
+        self.at(self.line, &format!("{what}: this is no mailing list, or it is damaged"))
+    }
+
+    fn at(&self, line: u64, what: &str) -> Failure {
+        Failure::new(format!("{}, line {line}: {what}", self.input.name()))
+    }
+}
+
+fn line_ends(text: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', text).count() as u64
+}
+
+/// Decides which rows are kept.
+struct Sieve<'a> {
+    screen: &'a Screen<'a>,
+    shape: Shape,
+    keep_invalid: bool,
+}
+
+/// What is kept of a block.
+struct Sieved {
+    text: Vec<u8>,
+    counts: Counts,
+}
+
+/// What a row is.
+enum Row {
+    Empty,
+    /// What stands where the address should is no text.
+    Unreadable,
+    /// It has a text that is asked for, and whether that is an address.
+    Asked {
+        is_address: bool,
+    },
+}
+
+/// Blocks that wait on each side of a core.
+const WAITING: usize = 2;
+
+impl Sieve<'_> {
+    /// Copies what is kept. One thread reads, one for each core decides, and this one writes; blocks go
+    /// round the cores, so that they come back in their order.
+    fn copy(&self, blocks: &mut Blocks, file: &mut OutputFile) -> Result<Counts, Failure> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let mut progress = Progress::of(&blocks.input);
+        thread::scope(|scope| {
+            let (mut lanes, mut ways_out, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..cores {
+                let (block_in, block_out) = sync_channel::<Block>(WAITING);
+                let (sieved_in, sieved_out) = sync_channel(WAITING);
+                lanes.push(block_in);
+                ways_out.push(sieved_out);
+                threads.push(scope.spawn(move || self.work(block_out, sieved_in)));
+            }
+            let reader = scope.spawn(move || self.read(blocks, lanes));
+            let mut counts = Counts::default();
+            for way_out in ways_out.iter().cycle() {
+                let Ok(sieved) = way_out.recv() else { break };
+                file.write(&sieved.text)?;
+                counts.add(sieved.counts);
+                progress.tell(&counts);
+            }
+            let crashed = |_| Failure::new("scrubbing failed: please report this");
+            reader.join().map_err(crashed)??;
+            threads.into_iter().try_for_each(|thread| thread.join().map_err(crashed))?;
+            Ok(counts)
+        })
+    }
+
+    /// Hands blocks to the cores. What was recorded before a block is handed on counts for its rows; when
+    /// the store cannot say, nothing more goes through.
+    fn read(&self, blocks: &mut Blocks, lanes: Vec<SyncSender<Block>>) -> Result<(), Failure> {
+        for lane in lanes.iter().cycle() {
+            let Some(block) = blocks.next()? else { break };
+            self.screen.refresh(now())?;
+            if lane.send(block).is_err() {
+                // Writing has failed, and says so.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn work(&self, blocks: Receiver<Block>, sieved: SyncSender<Sieved>) {
+        for block in blocks {
+            if sieved.send(self.sieve(&block)).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn sieve(&self, block: &Block) -> Sieved {
+        let mut rows = Vec::new();
+        let mut ids = Vec::new();
+        let mut next = block.head;
+        while next < block.text.len() {
+            let rest = &block.text[next..];
+            let end = next + self.shape.row_end(rest).unwrap_or(rest.len());
+            rows.push((end, self.read_row(&block.text[next..end], &mut ids)));
+            next = end;
+        }
+        self.pick(block, &rows, &self.screen.hold_back(&ids))
+    }
+
+    /// What is kept of the rows that end at these places; `held_back` has an answer for each that is asked.
+    fn pick(&self, block: &Block, rows: &[(usize, Row)], held_back: &[bool]) -> Sieved {
+        let text = Vec::with_capacity(block.text.len());
+        let mut sieved = Sieved { text, counts: Counts::default() };
+        let mut held_back = held_back.iter();
+        // What is kept is copied in stretches.
+        let (mut begin, mut next) = (0, block.head);
+        for (end, row) in rows {
+            // Nobody gets through for whom there is no answer.
+            let is_held_back = || held_back.next().copied().unwrap_or(true);
+            if !sieved.counts.count(row, is_held_back, self.keep_invalid) {
+                sieved.text.extend_from_slice(&block.text[begin..next]);
+                begin = *end;
+            }
+            if sieved.counts.invalid == 1 && sieved.counts.first_invalid_line.is_none() {
+                sieved.counts.first_invalid_line =
+                    Some(block.line + line_ends(&block.text[..next]));
+            }
+            next = *end;
+        }
+        sieved.text.extend_from_slice(&block.text[begin..]);
+        sieved
+    }
+
+    /// What a row is; whom it asks for is added to `ids`.
+    fn read_row(&self, row: &[u8], ids: &mut Vec<RecipientId>) -> Row {
+        let row = without_line_end(row);
+        if row.trim_ascii().is_empty() {
+            return Row::Empty;
+        }
+        let address = self.shape.address(row);
+        let Some(text) = address.as_deref().and_then(|text| str::from_utf8(text).ok()) else {
+            return Row::Unreadable;
+        };
+        let parsed = Recipient::parse(text);
+        let is_address = parsed.is_ok() && is_address(text);
+        // What is no address may be on record all the same, since a link may bring any text.
+        let recipient = parsed.unwrap_or_else(|_| Recipient::of_link(text));
+        ids.push(self.screen.identify(&recipient));
+        Row::Asked { is_address }
+    }
+}
+
+/// Whether it is one address and nothing else: a name, a number or a second column beside it would make
+/// another recipient of it (RFC 5321 section 4.1.2, which has these in quoted local parts alone).
+fn is_address(text: &str) -> bool {
+    let Some((local, _)) = text.trim().rsplit_once('@') else { return false };
+    let is_quoted = local.len() > 2 && local.starts_with('"') && local.ends_with('"');
+    let is_special = |c: char| {
+        c.is_whitespace()
+            || matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | '@' | '\\' | ',' | '"')
+    };
+    is_quoted || !local.contains(is_special)
+}
+
+impl Counts {
+    /// Counts a row, and says whether it is kept.
+    fn count(
+        &mut self,
+        row: &Row,
+        is_held_back: impl FnOnce() -> bool,
+        keep_invalid: bool,
+    ) -> bool {
+        let (is_suppressed, is_invalid) = match row {
+            Row::Empty => return true,
+            Row::Unreadable => (false, true),
+            Row::Asked { is_address } => match is_held_back() {
+                true => (true, false),
+                false => (false, !is_address),
+            },
+        };
+        let is_kept = !is_suppressed && (keep_invalid || !is_invalid);
+        self.rows += 1;
+        self.kept += u64::from(is_kept);
+        self.suppressed += u64::from(is_suppressed);
+        self.invalid += u64::from(is_invalid);
+        is_kept
+    }
+}
+
+/// How far it is, on a terminal.
+struct Progress {
+    done: Done,
+    began: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    const PAUSE: Duration = Duration::from_millis(200);
+
+    fn of(input: &Input) -> Self {
+        Self { done: input.done(), began: Instant::now(), told: Instant::now() }
+    }
+
+    fn tell(&mut self, counts: &Counts) {
+        if self.told.elapsed() < Self::PAUSE {
+            return;
+        }
+        self.told = Instant::now();
+        let seconds = self.began.elapsed().as_secs_f64();
+        let rate = counts.rows as f64 / seconds;
+        let rest = self.done.part().map(|part| {
+            format!(
+                ", {:.0} % done, {:.0} s left",
+                part * 100.0,
+                seconds * (1.0 - part) / part.max(0.001)
+            )
+        });
+        let rest = rest.unwrap_or_default();
+        output::progress(&format!("{} rows, {rate:.0} a second{rest}", counts.rows));
+    }
+}

@@ -1,0 +1,376 @@
+//! Who is not to be sent mail for one list, everybody at once: for lists of millions, where asking
+//! the table for each would take minutes.
+//!
+//! One pass over the recipients' rows, by all cores, each row decided as for a single question
+//! ([`Standing::suppression_for`]). What is kept of those who are held back is their whole
+//! identifier, so an answer is neither a guess nor confirmed anywhere else. Recipients with events
+//! that may not be in the rows that were read, since they were not folded in or came later, are
+//! decided one by one, and what was decided last counts.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+
+use rusqlite::{Connection, Transaction};
+
+use super::row::RecipientRow;
+use super::{SqliteStore, WorkError, fold, read, row_number};
+use crate::ledger::codes::Reason;
+use crate::ledger::essential::Essential;
+use crate::ledger::event::Event;
+use crate::ledger::recipient::{Recipient, RecipientId};
+use crate::ledger::standing::Standing;
+use crate::ledger::store::StoreError;
+use crate::ledger::time::Time;
+use crate::link::ListId;
+
+/// Rows are read in as many slices as the first byte of an identifier has values, so that no read
+/// holds a snapshot for long.
+const SLICES: usize = 256;
+
+/// Events that are followed in one read.
+const EVENTS: u64 = 10_000;
+
+/// Answers for one list from memory; see [`SqliteStore::screen`].
+#[derive(Debug)]
+pub struct Screen<'s> {
+    store: &'s SqliteStore,
+    list: ListId,
+    decided: RwLock<Decided>,
+}
+
+#[derive(Debug)]
+struct Decided {
+    /// As of the rows: by the first byte of the identifiers.
+    held_back: Vec<Slice>,
+    /// Who has events after those rows, and whether they are held back.
+    since: HashMap<RecipientId, bool>,
+    /// Every event up to this one is taken into account.
+    upto: u64,
+    /// Whether the list was essential, on which every row's answer depends.
+    is_essential: bool,
+}
+
+/// What a decision depends on besides the recipient.
+struct Question<'a> {
+    list: &'a ListId,
+    at: Time,
+    essential: Essential,
+}
+
+impl Question<'_> {
+    fn holds_back(&self, standing: &Standing) -> bool {
+        standing.suppression_for(self.list, self.at, &self.essential).is_some()
+    }
+
+    fn is_essential(&self) -> bool {
+        self.essential.covers(self.list, self.at)
+    }
+}
+
+impl SqliteStore {
+    /// Reads who is held back from `list`, for many questions; `clock` is the caller's.
+    ///
+    /// # Errors
+    ///
+    /// When anything of the store cannot be read: then there is no answer about anybody.
+    pub fn screen(&self, list: &ListId, clock: Time) -> Result<Screen<'_>, StoreError> {
+        let decided = RwLock::new(self.decide_all(list, clock)?);
+        let screen = Screen { store: self, list: list.clone(), decided };
+        screen.refresh(clock)?;
+        Ok(screen)
+    }
+
+    /// Decides upon every row.
+    fn decide_all(&self, list: &ListId, clock: Time) -> Result<Decided, StoreError> {
+        // In this order: what is folded in from here on has events after `upto`.
+        let upto = self.read(|transaction| fold::folded(transaction))?;
+        let question = self.question(list, clock)?;
+        let held_back = self.read_slices(&question)?;
+        let is_essential = question.is_essential();
+        Ok(Decided { held_back, since: HashMap::new(), upto, is_essential })
+    }
+
+    fn question<'a>(&self, list: &'a ListId, clock: Time) -> Result<Question<'a>, StoreError> {
+        self.read(|transaction| {
+            let last = read::last_event(transaction)?;
+            let at = last.map_or(clock, |last| last.at.max(clock));
+            Ok(Question { list, at, essential: read::essential(transaction, u64::MAX)? })
+        })
+    }
+
+    fn read_slices(&self, question: &Question<'_>) -> Result<Vec<Slice>, StoreError> {
+        let next = AtomicUsize::new(0);
+        let read_some = || {
+            let numbers = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+            let slices = numbers.take_while(|&number| number < SLICES).map(|number| {
+                let ids = self.read(|transaction| held_back_in(transaction, number, question))?;
+                Ok((number, Slice::of(ids)))
+            });
+            slices.collect::<Result<Vec<_>, StoreError>>()
+        };
+        let slices = thread::scope(|scope| {
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            let readers: Vec<_> = (0..cores).map(|_| scope.spawn(read_some)).collect();
+            let read = readers.into_iter().map(|reader| {
+                reader.join().unwrap_or(Err(StoreError::Failed("reading the recipients")))
+            });
+            read.collect::<Result<Vec<_>, _>>()
+        })?;
+        let mut slices = slices.concat();
+        slices.sort_unstable_by_key(|(number, _)| *number);
+        Ok(slices.into_iter().map(|(_, slice)| slice).collect())
+    }
+}
+
+impl Screen<'_> {
+    /// Takes into account what was recorded before the call. What ended by itself since it was read
+    /// may still hold back.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn refresh(&self, clock: Time) -> Result<(), StoreError> {
+        let question = self.store.question(&self.list, clock)?;
+        if question.is_essential() != self.decided().is_essential {
+            let decided = self.store.decide_all(&self.list, clock)?;
+            *self.change() = decided;
+        }
+        while self.follow(&question)? {}
+        Ok(())
+    }
+
+    /// What the recipient is asked for by.
+    pub fn identify(&self, recipient: &Recipient) -> RecipientId {
+        self.store.id(recipient)
+    }
+
+    /// Whether each is not to be sent mail for the list. Many at once cost less, since the places that
+    /// they are looked up at are far from each other, and are then read side by side.
+    pub fn hold_back(&self, ids: &[RecipientId]) -> Vec<bool> {
+        let decided = self.decided();
+        ids.iter().map(|id| decided.holds_back(*id)).collect()
+    }
+
+    fn decided(&self) -> RwLockReadGuard<'_, Decided> {
+        self.decided.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, Decided> {
+        self.decided.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides anew upon those whom the next events are about; `true` when there were any.
+    fn follow(&self, question: &Question<'_>) -> Result<bool, StoreError> {
+        let upto = self.decided().upto;
+        let (since, last) = self.store.read(|transaction| {
+            let Newer { heads, last } = newer(transaction, upto)?;
+            let since = heads.into_iter().map(|(id, head)| {
+                let row = RecipientRow::current(transaction, id, Some(head))?;
+                Ok((id, question.holds_back(&row.standing)))
+            });
+            Ok((since.collect::<Result<Vec<_>, WorkError>>()?, last))
+        })?;
+        let Some(last) = last else { return Ok(false) };
+        let mut decided = self.change();
+        decided.since.extend(since);
+        decided.upto = last;
+        Ok(true)
+    }
+}
+
+impl Decided {
+    fn holds_back(&self, id: RecipientId) -> bool {
+        let since = self.since.get(&id).copied();
+        since.unwrap_or_else(|| self.held_back[usize::from(id.0[0])].contains(id))
+    }
+}
+
+/// Identifiers with the same first byte, in order, and where each part of them begins. They are
+/// keyed hashes, so what follows that byte spreads them evenly.
+#[derive(Debug, Clone)]
+struct Slice {
+    ids: Vec<RecipientId>,
+    /// One more than there are parts.
+    begins: Vec<u32>,
+    /// How many of the four bytes' bits after the first tell a part.
+    bits: u32,
+}
+
+impl Slice {
+    /// Identifiers in a part, about.
+    const PART: usize = 4;
+
+    fn of(mut ids: Vec<RecipientId>) -> Self {
+        ids.shrink_to_fit();
+        let bits = (ids.len() / Self::PART).next_power_of_two().ilog2();
+        let mut slice = Self { ids, begins: Vec::with_capacity((1 << bits) + 1), bits };
+        let mut next = 0;
+        for part in 0..1 << bits {
+            slice.begins.push(next);
+            let rest = slice.ids[next as usize..].iter();
+            next += rest.take_while(|id| slice.part(**id) == part).count() as u32;
+        }
+        slice.begins.push(next);
+        slice
+    }
+
+    fn part(&self, id: RecipientId) -> usize {
+        let [_, a, b, c, d, ..] = id.0;
+        (u64::from(u32::from_be_bytes([a, b, c, d])) << self.bits >> 32) as usize
+    }
+
+    fn contains(&self, id: RecipientId) -> bool {
+        let part = self.part(id);
+        let (begin, end) = (self.begins[part] as usize, self.begins[part + 1] as usize);
+        self.ids[begin..end].contains(&id)
+    }
+}
+
+/// The identifiers in one slice of the table that are held back.
+fn held_back_in(
+    transaction: &Transaction<'_>,
+    number: usize,
+    question: &Question<'_>,
+) -> Result<Vec<RecipientId>, WorkError> {
+    let mut statement = transaction
+        .prepare_cached("SELECT id, standing FROM recipient WHERE id >= ?1 ORDER BY id")?;
+    let first = [u8::try_from(number).unwrap_or(u8::MAX)];
+    let mut rows = statement.query([&first[..]])?;
+    let (mut ids, mut before) = (Vec::new(), Before::default());
+    while let Some(row) = rows.next()? {
+        let damaged = || WorkError::Damaged("a recipient's row cannot be read".into());
+        let id = row.get_ref(0)?.as_blob().ok().and_then(|id| id.try_into().ok());
+        let id = RecipientId(id.ok_or_else(damaged)?);
+        if id.0[0] != first[0] {
+            break;
+        }
+        let standing = row.get_ref(1)?.as_blob().map_err(|_| damaged())?;
+        if !before.is_alike(standing) {
+            let decoded = Standing::decode(standing).ok_or_else(damaged)?;
+            before = Before::of(standing, question.holds_back(&decoded));
+        }
+        if before.is_held_back {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// The row before and its answer, which most others share: they differ in when and by which event
+/// somebody left, on which no answer depends.
+#[derive(Default)]
+struct Before {
+    standing: Vec<u8>,
+    is_held_back: bool,
+}
+
+impl Before {
+    fn of(standing: &[u8], is_held_back: bool) -> Self {
+        Self { standing: standing.to_vec(), is_held_back }
+    }
+
+    fn is_alike(&self, standing: &[u8]) -> bool {
+        let but_when = reason_until_and_scope(standing);
+        but_when.is_some() && but_when == reason_until_and_scope(&self.standing)
+    }
+}
+
+/// Of one suppression alone ([`Standing::encode`]); `None` for anything else.
+fn reason_until_and_scope(standing: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let reason = *standing.first()?;
+    Reason::from_code(reason)?;
+    let (until, scope) = (standing.get(9..17)?, standing.get(25..)?);
+    let is_alone = usize::from(*scope.first()?) + 1 == scope.len();
+    is_alone.then_some((reason, until, scope))
+}
+
+/// The newest event about each recipient among the next after `upto`, and the last of these.
+struct Newer {
+    heads: HashMap<RecipientId, u64>,
+    last: Option<u64>,
+}
+
+fn newer(connection: &Connection, upto: u64) -> Result<Newer, WorkError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT number, body FROM event WHERE number > ?1 ORDER BY number LIMIT ?2",
+    )?;
+    let mut rows = statement.query([row_number(upto), row_number(EVENTS)])?;
+    let mut newer = Newer { heads: HashMap::new(), last: None };
+    while let Some(row) = rows.next()? {
+        let number = row.get(0)?;
+        let body = row.get_ref(1)?.as_blob().unwrap_or_default();
+        match Event::recipient_in(body) {
+            Some(id) => drop(newer.heads.insert(id, number)),
+            // About nobody, if it is whole.
+            None if Event::decode(body).is_some() => {}
+            None => return Err(WorkError::Damaged(format!("event {number} cannot be read"))),
+        }
+        newer.last = Some(number);
+    }
+    Ok(newer)
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::ledger::standing::Suppression;
+
+    fn id(n: u64) -> RecipientId {
+        let hash = Sha256::digest(n.to_be_bytes());
+        let mut id: [u8; 16] = std::array::from_fn(|i| hash[i]);
+        id[0] = 7;
+        RecipientId(id)
+    }
+
+    #[test]
+    fn a_slice_holds_what_it_was_made_of_and_nothing_else() {
+        for count in [0, 1, 3, 8, 1000, 40_000] {
+            let mut ids: Vec<_> = (0..count).map(id).collect();
+            // The least and the greatest there can be.
+            ids.extend([[0; 15], [255; 15]].map(|rest| {
+                RecipientId(std::array::from_fn(|i| if i == 0 { 7 } else { rest[i - 1] }))
+            }));
+            ids.sort_unstable();
+            let slice = Slice::of(ids.clone());
+            assert!(ids.iter().all(|&id| slice.contains(id)), "{count}");
+            assert!((count..2 * count + 100).all(|n| !slice.contains(id(n))), "{count}");
+        }
+        assert!(!Slice::of(Vec::new()).contains(id(1)));
+    }
+
+    #[test]
+    fn only_when_somebody_left_makes_no_difference() {
+        let time = |millis| Time::from_millis(millis).expect("in range");
+        let suppression = |since, until: Option<i64>, event, reason, scope: &str| Suppression {
+            scope: scope.parse().expect("a scope"),
+            reason,
+            since: time(since),
+            until: until.map(time),
+            event,
+        };
+        let own = suppression(1, Some(9), 1, Reason::Pause, "a.example");
+        let row = |suppression| Standing::of(suppression).encode();
+        let before = Before::of(&row(own.clone()), true);
+        assert!(before.is_alike(&row(own.clone())));
+        assert!(before.is_alike(&row(suppression(2, Some(9), 3, Reason::Pause, "a.example"))));
+        for other in [
+            suppression(1, Some(8), 1, Reason::Pause, "a.example"),
+            suppression(1, None, 1, Reason::Pause, "a.example"),
+            suppression(1, Some(9), 1, Reason::Bounce, "a.example"),
+            suppression(1, Some(9), 1, Reason::Pause, "b.example"),
+            suppression(1, Some(9), 1, Reason::Pause, "a.example.com"),
+        ] {
+            assert!(!before.is_alike(&row(other)));
+        }
+        let mut two = Standing::of(own.clone());
+        assert!(two.hold(suppression(1, None, 2, Reason::Bounce, "z.example"), time(1)));
+        assert!(!before.is_alike(&two.encode()) && !before.is_alike(&Standing::default().encode()));
+        let two = Before::of(&two.encode(), true);
+        assert!(!two.is_alike(&row(own)) && !two.is_alike(&two.standing));
+        assert!(!Before::default().is_alike(&[]));
+    }
+}
