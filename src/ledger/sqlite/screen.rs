@@ -353,7 +353,7 @@ mod tests {
             event,
         };
         let own = suppression(1, Some(9), 1, Reason::Pause, "a.example");
-        let row = |suppression| Standing::of(suppression).encode();
+        let row = |suppression| Standing::default().with([suppression]).encode();
         let before = Before::of(&row(own.clone()), true);
         assert!(before.is_alike(&row(own.clone())));
         assert!(before.is_alike(&row(suppression(2, Some(9), 3, Reason::Pause, "a.example"))));
@@ -366,7 +366,7 @@ mod tests {
         ] {
             assert!(!before.is_alike(&row(other)));
         }
-        let mut two = Standing::of(own.clone());
+        let mut two = Standing::default().with([own.clone()]);
         assert!(two.hold(suppression(1, None, 2, Reason::Bounce, "z.example"), time(1)));
         assert!(!before.is_alike(&two.encode()) && !before.is_alike(&Standing::default().encode()));
         let two = Before::of(&two.encode(), true);
