@@ -128,7 +128,7 @@ fn a_full_spool_refuses_and_loses_nothing() {
     let path = place.link(LIST, "a@example.org", "");
     let reply = service.click(&path);
     assert!(reply.status == 503 && reply.header("retry-after").is_some());
-    assert!(reply.body.contains("nothing was changed"), "{}", reply.body);
+    assert!(reply.body.contains("cannot be stored"), "{}", reply.body);
     assert_eq!(service.public("GET", "/healthz", &[], b"").status, 503);
     service.stop();
     // One mebibyte holds a few thousand.

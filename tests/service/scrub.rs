@@ -234,7 +234,7 @@ fn an_unknown_list_is_warned_about() {
     let place = place();
     let output =
         place.run_with_input(&["scrub", "--list", "wekly.example.org", "--json"], b"a@x.org\n");
-    assert!(text(&output.stderr).contains("no event names the list wekly.example.org"));
+    assert!(text(&output.stderr).contains("names the list wekly.example.org"));
     assert_eq!(counts(&output)["known"], false);
 }
 
