@@ -178,6 +178,8 @@ pub enum KeyFileError {
     Store(StoreError),
     /// The file holds something else: its path, and what and where.
     Malformed(String, String),
+    /// The file of this path was there, and is not any more.
+    Gone(String),
     /// No key of this id.
     Unknown(KeyId),
     /// The id belongs to another key, or to this key, which is in use.
@@ -192,6 +194,9 @@ impl fmt::Display for KeyFileError {
             Self::Store(error) => error.fmt(f),
             Self::Malformed(path, what) => {
                 write!(f, "{path} is not a file of signing keys ({what}): restore it from a backup")
+            }
+            Self::Gone(path) => {
+                write!(f, "{path} is gone, and the keys stay as they were read: put it back")
             }
             Self::Unknown(id) => {
                 write!(f, "there is no signing key {id}: `optout key list` shows those there are")

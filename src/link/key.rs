@@ -276,6 +276,11 @@ impl Keyring {
         ring
     }
 
+    /// Whether there is no key in it.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Adds the newest key. With `scopes` it signs and opens only for lists that one of them
     /// covers; without, for any list.
     ///

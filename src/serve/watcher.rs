@@ -49,9 +49,21 @@ impl SharedKeys {
 
     fn reload_signing(&self, dir: &DataDir) -> Result<(), KeyFileError> {
         // Read twice, since secrets are not copied about.
-        put(&self.all, KeyFile::read(dir)?.into_keyring_with_retired());
-        put(&self.signing, KeyFile::read(dir)?.into_keyring());
+        let all = self.read_signing(dir)?.into_keyring_with_retired();
+        let signing = self.read_signing(dir)?.into_keyring();
+        put(&self.all, all);
+        put(&self.signing, signing);
         Ok(())
+    }
+
+    /// Where there were keys, a file that is gone was moved away with its store, or lost: without
+    /// its keys every click would look forged.
+    fn read_signing(&self, dir: &DataDir) -> Result<KeyFile, KeyFileError> {
+        let file = KeyFile::read(dir)?;
+        match file.keys().is_empty() && !self.all().is_empty() {
+            true => Err(KeyFileError::Gone(dir.signing_keys().display().to_string())),
+            false => Ok(file),
+        }
     }
 
     /// The signing keys that open links.

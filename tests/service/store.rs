@@ -239,6 +239,22 @@ fn a_store_that_was_moved_away_takes_no_more_clicks() {
     });
 }
 
+/// Else every click would look forged until the file is back.
+#[test]
+fn a_key_file_that_is_gone_leaves_the_keys_as_they_were() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let path = place.data().join("signing-keys.toml");
+    let aside = place.path().join("aside.toml");
+    let link = place.link(LIST, "a@example.org", "");
+    fs::rename(&path, &aside).expect("moved");
+    eventually("it is told", || service.log().contains("signing-keys.toml is gone"));
+    assert_eq!(service.click(&link).status, 200);
+    assert_eq!(service.public("GET", "/healthz", &[], b"").body.trim(), "degraded");
+    fs::rename(&aside, &path).expect("moved back");
+    eventually("all is well", || service.public("GET", "/healthz", &[], b"").body.trim() == "ok");
+}
+
 #[test]
 fn a_directory_with_other_things_in_it_is_not_taken() {
     let place = Place::new();
