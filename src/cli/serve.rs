@@ -73,6 +73,7 @@ impl Serve {
                 spool: config.spool(),
                 webhooks: webhooks(config)?,
             };
+            begin_webhooks(&settings.webhooks, &store);
             fit_into_descriptors([&mut settings.public, &mut settings.api]);
             // Handlers first: a signal during the greeting must not end the process at once.
             let stop = stop_signal()?;
@@ -180,6 +181,15 @@ fn open_store(context: &Context) -> Result<LateStore, Failure> {
 /// With their secrets.
 fn webhooks(config: &Config) -> Result<Vec<Arc<Webhook>>, Failure> {
     config.webhooks()?.into_iter().map(|endpoint| endpoint.open().map(Arc::new)).collect()
+}
+
+/// Before anybody is told that it serves, so that what comes from then on is sent. The service
+/// itself does it later where that is not possible now.
+fn begin_webhooks(webhooks: &[Arc<Webhook>], store: &LateStore) {
+    let begun = store.get().and_then(|store| Webhook::begin_all(webhooks, &**store));
+    if let (Err(error), false) = (begun, webhooks.is_empty()) {
+        tracing::warn!(%error, "new webhooks begin later, and miss what comes until then");
+    }
 }
 
 /// On the first start there is no key yet.

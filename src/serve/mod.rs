@@ -66,9 +66,6 @@ pub async fn run(
 ) -> io::Result<()> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let shared = Arc::new(Shared::start(Arc::clone(&store), dir, settings, phases.clone())?);
-    if let Err(error) = webhook::begin(&shared).await {
-        tracing::warn!(%error, "webhooks begin later: what comes meanwhile may not be sent");
-    }
     let webhooks = webhook::start(&shared);
     let warming = tokio::task::spawn_blocking(warm(Arc::clone(&shared), store, phases.clone()));
     let public = listener::serve(

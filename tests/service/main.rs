@@ -17,3 +17,4 @@ mod page;
 mod readers;
 mod store;
 mod unclaimed;
+mod webhook;

@@ -25,20 +25,11 @@ const ENTRIES: usize = 100;
 /// Entries are read again after so long: what was forgotten meanwhile is not to be sent.
 const ENTRIES_HOLD: Duration = Duration::from_secs(1);
 
+/// How long a connection is kept open for the next message.
+const LINE_HOLD: Duration = Duration::from_secs(1);
+
 /// How long to wait when the store cannot be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
-
-/// Gives each webhook its place in the history, if it has none: what is recorded from then on is
-/// sent, whatever happens next.
-pub(in crate::serve) async fn begin(shared: &Shared) -> Result<(), StoreError> {
-    let webhooks = &shared.settings.webhooks;
-    if webhooks.is_empty() {
-        return Ok(());
-    }
-    let starts: Vec<_> =
-        webhooks.iter().map(|webhook| (webhook.name.clone(), webhook.start)).collect();
-    shared.read(move |store| store.begin_webhooks(&starts)).await
-}
 
 /// Starts the tasks of all webhooks; they end when the service stops.
 pub(in crate::serve) fn start(shared: &Arc<Shared>) -> JoinSet<()> {
@@ -61,6 +52,7 @@ async fn deliver_all(shared: &Shared, webhook: &Webhook) {
     let mark = loop {
         match stored_mark(shared, webhook).await {
             Ok(Some(mark)) => break mark,
+            // The store was not open when the service started.
             Ok(None) => say_unread(webhook, begin(shared).await.err()),
             Err(error) => say_unread(webhook, Some(error)),
         }
@@ -111,6 +103,11 @@ async fn resumed(
             }
         }
     }
+}
+
+async fn begin(shared: &Shared) -> Result<(), StoreError> {
+    let webhooks = shared.settings.webhooks.clone();
+    shared.read(move |store| Webhook::begin_all(&webhooks, store)).await
 }
 
 async fn stored_mark(
@@ -187,9 +184,16 @@ impl Delivery<'_> {
     /// Waits for what comes after the cursor, or for the end.
     async fn grown(&mut self) {
         let cursor = self.mark.cursor;
+        let idle = async {
+            sleep(LINE_HOLD).await;
+            // A receiver may have room for one connection alone.
+            self.line.close();
+            std::future::pending().await
+        };
         tokio::select! {
             () = beyond(&mut self.last_event, cursor) => {}
             () = reached(&mut self.phases, Phase::Draining) => {}
+            () = idle => {}
         }
     }
 
@@ -266,6 +270,7 @@ impl Delivery<'_> {
     }
 
     async fn failed(&mut self, error: String, answer: Option<Answer>) {
+        self.line.close();
         self.mark.failures = self.mark.failures.saturating_add(1);
         let failures = self.mark.failures;
         let is_gone = answer.is_some_and(|answer| answer.status == StatusCode::GONE);

@@ -38,8 +38,7 @@ const MAX_HEADER: usize = 16 * 1024;
 const MAX_BODY: usize = 16 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(1);
 
-/// How long a connection is used, idle or at all: names come to mean other addresses.
-const MAX_IDLE: Duration = Duration::from_secs(4);
+/// How long a connection is used: names come to mean other addresses.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// Addresses of one name that are tried.
@@ -191,14 +190,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 struct Open {
     requests: SendRequest<Full<Bytes>>,
     since: Instant,
-    used: Instant,
     /// Drives it; ends when this is dropped, whatever it waits for.
     _driver: JoinSet<()>,
 }
 
 impl Open {
     fn is_usable(&self) -> bool {
-        self.requests.is_ready() && self.used.elapsed() < MAX_IDLE && self.since.elapsed() < MAX_AGE
+        self.requests.is_ready() && self.since.elapsed() < MAX_AGE
     }
 }
 
@@ -211,6 +209,11 @@ pub(super) struct Line<'w> {
 impl<'w> Line<'w> {
     pub(super) fn new(webhook: &'w Webhook) -> Self {
         Self { webhook, open: None }
+    }
+
+    /// Ends the connection, if there is one.
+    pub(super) fn close(&mut self) {
+        self.open = None;
     }
 
     /// Posts a message and says what the receiver answered, whatever that is.
@@ -228,7 +231,7 @@ impl<'w> Line<'w> {
                 .and_then(|value| retry_after(value.to_str().ok()?, now)),
         };
         if is_at_end(response.into_body()).await {
-            self.open = open.map(|open| Open { used: Instant::now(), ..open });
+            self.open = open;
         }
         Ok(answer)
     }
@@ -281,8 +284,7 @@ async fn connect(webhook: &Webhook) -> Result<Open, LineError> {
         // Whoever waits for an answer is told of the same error.
         let _ = connection.await;
     });
-    let now = Instant::now();
-    Ok(Open { requests, since: now, used: now, _driver: driver })
+    Ok(Open { requests, since: Instant::now(), _driver: driver })
 }
 
 /// Each gets a part of the time, so that one that is silent does not hide the next.

@@ -14,11 +14,12 @@ mod schedule;
 mod secret;
 mod target;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub(super) use delivery::{begin, start};
+pub(super) use delivery::start;
 pub use line::{Answer, LineError, TrustedRoots};
 pub(super) use marks::{Marks, Progress};
 pub use schedule::Schedule;
@@ -26,7 +27,7 @@ pub use secret::Secret;
 pub use target::Target;
 
 use super::now;
-use crate::ledger::{Action, Event, WebhookStart};
+use crate::ledger::{Action, Event, Store, StoreError, WebhookStart};
 use crate::link::Scope;
 use line::Line;
 use message::Message;
@@ -64,6 +65,20 @@ impl Webhook {
     pub fn is_name(name: &str) -> bool {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         (1..=Self::MAX_NAME).contains(&name.len()) && name.chars().all(is_plain)
+    }
+
+    /// Gives each webhook its place in the history, if it has none: what is recorded from then on
+    /// is sent, whatever happens next.
+    ///
+    /// # Errors
+    ///
+    /// When that could not be made durable.
+    pub fn begin_all(webhooks: &[Arc<Self>], store: &dyn Store) -> Result<(), StoreError> {
+        let start = |webhook: &Arc<Self>| (webhook.name.clone(), webhook.start);
+        match webhooks {
+            [] => Ok(()),
+            all => store.begin_webhooks(&all.iter().map(start).collect::<Vec<_>>()),
+        }
     }
 
     /// Whether the receiver asked for the event. What names no scope is for those alone who may
