@@ -289,7 +289,7 @@ impl Writer {
         match store.and_then(|store| store.keep_webhooks(&self.webhook_marks)) {
             Ok(()) => self.webhook_marks.clear(),
             Err(error) => {
-                tracing::warn!(%error, "how far webhooks came cannot be kept yet");
+                tracing::debug!(%error, "how far webhooks came cannot be kept yet");
                 return false;
             }
         }

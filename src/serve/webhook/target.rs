@@ -25,7 +25,9 @@ impl Target {
     ///
     /// What is wrong with it; the URL itself is not repeated, since it may hold a secret.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let uri: Uri = text.parse().map_err(|_| "it is no URL of ASCII characters")?;
+        let uri: Uri = text
+            .parse()
+            .map_err(|_| "it has to be a URL of ASCII characters that begins with https://")?;
         let over_tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
