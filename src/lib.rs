@@ -22,7 +22,7 @@ cli ──► serve, mail ──► ledger ──► link
 |---|---|---|
 | [`link`] | the client library: keys, list identifiers and scopes, sealed links, header lines, a check of finished mail | I/O, clocks, async, stores |
 | [`ledger`] | recipients, events, the policy, the store's contract, its SQLite implementation, the recorder | HTTP, tokens, the clock |
-| [`serve`] | HTTP: listeners with their limits, the public link routes and the page, the API, metrics | SQL |
+| [`serve`] | HTTP: listeners with their limits, the public link routes and the page, the API, metrics, webhooks | SQL |
 | [`mail`] | mail that comes in: opt-outs sent to the mailto form | HTTP, SQL |
 | [`cli`] | one file a command, configuration, exit codes, everything a person reads | SQL |
 
@@ -50,6 +50,16 @@ waits in it is read, so that the next one's checks see it.
 Commands of the command line, in processes of their own, call the same [`ledger::Store`]. A
 thread of the service looks every 5 ms whether anybody wrote, which costs SQLite a microsecond: it
 wakes those who wait for events, reads changed keys, and notices a store that was moved away.
+
+# Telling others
+
+Those who ask read the history from a cursor of their own (`GET /v1/events`). For those who want to be
+told, each [`serve::Webhook`] is a task that reads the history from a cursor that the store keeps, and
+posts one signed message at a time after Standard Webhooks 1.0. So there is no queue that could
+overflow, or differ from the history: what was not taken is what lies behind the cursor. How far the
+tasks came the recorder writes between the acts, ten times a second at most; a crash before that sends
+some messages again, with the ids that they had. A receiver is not trusted: it is connected to only at
+an address that was checked, and its answer counts as far as its status.
 
 # The page
 
@@ -116,6 +126,16 @@ follow the history notice.
   what 405 says to everybody.
 * **A body is read as JSON whatever its type claims to be**, so that `curl -d` works. Web pages are kept
   out by their `Origin`, so nothing hangs on the type.
+* **A webhook stops** at a 410, or when the schedule of retries is at its end, and goes on where it was
+  when somebody says so, in the running service at once. No message is skipped for the next one's sake:
+  an opt-in that overtakes an opt-out would be worse than both being late.
+* **A webhook's message is named by its event's hash**, so a repeat has the same id wherever it comes
+  from. A restored store goes on from the cursor in the backup: what was sent since the backup was made
+  is sent again under the ids that it had, and what is in its place now has others.
+* **A new webhook begins at the end of the history**, as of the service's start, unless it asks for the
+  beginning. The cursor belongs to the name: another URL goes on where the last one was.
+* **A webhook with scopes gets what a key bound to them would**: no recipient identifiers, no event
+  from a wider scope or of none.
 * **A bound API key's feed holds the events within its scopes alone.** An opt-out from a wider scope
   is not in it, since that would name recipients of other senders: checking before sending is what
   keeps such mail back, and there scope and reason are shown.

@@ -58,7 +58,7 @@ pub(super) fn read(table: &Table, directory: &Path, place: &str) -> Result<Catal
 }
 
 /// Every table of an array, with its number in what is wrong with it.
-fn each<T: DeserializeOwned, R>(
+pub(super) fn each<T: DeserializeOwned, R>(
     table: &Table,
     name: &str,
     place: &str,

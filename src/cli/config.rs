@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::endpoints::{self, Endpoint};
 use super::output::clean;
 use super::{Failure, catalogue};
 use crate::ledger::{DataDir, SpoolSettings};
@@ -68,7 +69,7 @@ pub(super) struct Config {
     page: PageFiles,
     spool: SpoolFile,
     pub(super) log: Log,
-    /// The tables of the catalogue, and the file that they are in.
+    /// The tables of the catalogue and of webhooks, and the file that they are in.
     #[serde(skip)]
     described: Option<(Table, String)>,
 }
@@ -222,7 +223,8 @@ impl Config {
         let mut described = None;
         if let Some((place, text)) = file {
             table = parse(&text, &place)?;
-            let own = catalogue::TABLES.iter().filter_map(|name| table.remove_entry(*name));
+            let names = catalogue::TABLES.iter().chain([&endpoints::TABLE]);
+            let own = names.filter_map(|name| table.remove_entry(*name));
             let own: Table = own.collect();
             check_keys(&table, "", &place)?;
             config = resolve(&table, &place)?;
@@ -257,8 +259,13 @@ impl Config {
     /// What the page says of senders and lists.
     pub(super) fn catalogue(&self) -> Result<Catalogue, Failure> {
         let Some((table, place)) = &self.described else { return Ok(Catalogue::default()) };
-        let directory = Path::new(place).parent().unwrap_or(Path::new(""));
-        catalogue::read(table, directory, place)
+        catalogue::read(table, directory_of(place), place)
+    }
+
+    /// Who is told of events.
+    pub(super) fn webhooks(&self) -> Result<Vec<Endpoint>, Failure> {
+        let Some((table, place)) = &self.described else { return Ok(Vec::new()) };
+        endpoints::read(table, directory_of(place), place)
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -358,9 +365,14 @@ pub(crate) fn check_layers(
     let variables = variables.iter().map(|(name, text)| (name.into(), text.into()));
     let file = Some((name.to_owned(), text.to_owned()));
     Config::of_layers(file, variables, settings)
-        .and_then(|config| config.catalogue())
+        .and_then(|config| config.catalogue().and(config.webhooks()))
         .map(drop)
         .map_err(|failure| clean(&failure.message))
+}
+
+/// What files lie relative to that the file `place` names.
+fn directory_of(place: &str) -> &Path {
+    Path::new(place).parent().unwrap_or(Path::new(""))
 }
 
 fn parse(text: &str, place: &str) -> Result<Table, Failure> {

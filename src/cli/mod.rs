@@ -7,6 +7,7 @@ mod catalogue;
 mod check;
 mod complete;
 mod config;
+mod endpoints;
 mod forget;
 mod headers;
 mod history;
@@ -29,6 +30,7 @@ mod stats;
 mod suppress;
 mod user;
 mod verify;
+mod webhook;
 
 use std::env;
 use std::ffi::OsString;
@@ -105,6 +107,8 @@ enum CommandLine {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Stats(stats::Stats),
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     Completions(complete::Completions),
     Man(complete::Man),
 }
@@ -261,6 +265,12 @@ fn refused(error: &clap::Error) -> ExitCode {
         );
         return ExitCode::from(2);
     }
+    if said.contains("whsec_") {
+        output::error(
+            "a secret does not belong on the command line: `secret_files` names its file",
+        );
+        return ExitCode::from(2);
+    }
     output::error(&format!(
         "{}; see --help",
         said.trim_start_matches("error: ").trim().trim_end_matches('.')
@@ -314,6 +324,7 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Backup(command) => command.run(context),
         CommandLine::Restore(command) => command.run(context),
         CommandLine::Stats(command) => command.run(context),
+        CommandLine::Webhook(command) => command.run(context),
         CommandLine::Completions(_) | CommandLine::Man(_) => Ok(Status::Done),
     }
 }

@@ -12,11 +12,11 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
-use super::config::{Log, LogFormat, LogLevel};
+use super::config::{Config, Log, LogFormat, LogLevel};
 use super::{Context, Failure, Status, output, user};
 use crate::ledger::{KeyFile, LateStore, SqliteStore, Store};
 use crate::link::{BaseUrl, Keyring, Link, ONE_CLICK};
-use crate::serve::{ListenerSettings, Settings, Sockets, run};
+use crate::serve::{ListenerSettings, Settings, Sockets, Webhook, run};
 
 const SAMPLE_LIST: &str = "sample.example.com";
 const SAMPLE_RECIPIENT: &str = "sample@example.org";
@@ -42,7 +42,7 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(|e| Failure::new(format!("no threads are to be had: {e}")))?;
-        runtime.block_on(async {
+        let served = runtime.block_on(async {
             // First, so that a start that cannot succeed leaves no store behind.
             let sockets = Sockets::open(context.config.public.listen, context.config.api.listen)?;
             let store = open_store(context)?;
@@ -71,7 +71,9 @@ impl Serve {
                 user: user::name(),
                 pages: config.pages()?,
                 spool: config.spool(),
+                webhooks: webhooks(config)?,
             };
+            begin_webhooks(&settings.webhooks, &store);
             fit_into_descriptors([&mut settings.public, &mut settings.api]);
             // Handlers first: a signal during the greeting must not end the process at once.
             let stop = stop_signal()?;
@@ -87,7 +89,10 @@ impl Serve {
             run(Arc::new(store), dir, settings, sockets, stop)
                 .await
                 .map_err(|e| Failure::new(format!("the service ended: {e}")))
-        })?;
+        });
+        // All is recorded, and a receiver's name that is still being looked up is not waited for.
+        runtime.shutdown_background();
+        served?;
         Ok(Status::Done)
     }
 }
@@ -170,6 +175,20 @@ fn open_store(context: &Context) -> Result<LateStore, Failure> {
             Ok(LateStore::new(move || SqliteStore::open(&dir).map(for_service)))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// With their secrets.
+fn webhooks(config: &Config) -> Result<Vec<Arc<Webhook>>, Failure> {
+    config.webhooks()?.into_iter().map(|endpoint| endpoint.open().map(Arc::new)).collect()
+}
+
+/// Before anybody is told that it serves, so that what comes from then on is sent. The service
+/// itself does it later where that is not possible now.
+fn begin_webhooks(webhooks: &[Arc<Webhook>], store: &LateStore) {
+    let begun = store.get().and_then(|store| Webhook::begin_all(webhooks, &**store));
+    if let (Err(error), false) = (begun, webhooks.is_empty()) {
+        tracing::warn!(%error, "new webhooks begin later, and miss what comes until then");
     }
 }
 

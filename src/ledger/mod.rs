@@ -28,6 +28,7 @@ mod time;
 mod unclaimed;
 mod view;
 mod waiting;
+mod webhook;
 
 pub use api_key::{ApiKey, Role};
 pub use backup::{BackupError, Contents, Restored};
@@ -52,6 +53,7 @@ pub use time::{Time, TimeError};
 pub use unclaimed::{Unclaimed, UnclaimedClick, UnclaimedClicks};
 pub use view::{EventView, SuppressionView};
 pub use waiting::Waiting;
+pub use webhook::{WebhookMark, WebhookStart};
 
 /// Serializes what has a text form as that text.
 pub(crate) fn as_text<T: std::fmt::Display, S: serde::Serializer>(

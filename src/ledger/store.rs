@@ -13,6 +13,7 @@ use super::recipient::{Recipient, RecipientError, RecipientId};
 use super::spool::SpoolMark;
 use super::standing::{Standing, Suppression};
 use super::time::Time;
+use super::webhook::{WebhookMark, WebhookStart};
 use crate::link::{KeyId, ListId, Scope};
 
 /// A history, and what follows from it.
@@ -227,7 +228,7 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(self.look()?.last_at.map_or(clock, |last| last.max(clock)))
     }
 
-    /// Where the history ends, and whether the [`Store::api_keys`] changed.
+    /// Where the history ends, and whether API keys changed or webhooks are to go on.
     /// About as cheap as can be, so that it can be asked for a single request.
     ///
     /// # Errors
@@ -291,6 +292,40 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// When the store cannot be read.
     fn key_uses(&self) -> Result<Vec<(KeyId, Time)>, StoreError>;
+
+    /// Where each webhook stands, by name; those too that are configured no more.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn webhooks(&self) -> Result<Vec<WebhookMark>, StoreError>;
+
+    /// Gives each of these webhooks a place in the history, if it has none yet.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn begin_webhooks(&self, webhooks: &[(String, WebhookStart)]) -> Result<(), StoreError>;
+
+    /// Keeps how far webhooks came. Marks from before an operator had one go on, and cursors that
+    /// are behind, are passed over.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn keep_webhooks(&self, marks: &[WebhookMark]) -> Result<(), StoreError>;
+
+    /// Has a webhook go on at once, whatever stopped it, with what comes `after` that event, or
+    /// with what comes next; `None` when it has no place in the history.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn resume_webhook(
+        &self,
+        name: &str,
+        after: Option<u64>,
+    ) -> Result<Option<WebhookMark>, StoreError>;
 }
 
 /// What is asked for one recipient, and how it came.
@@ -440,6 +475,8 @@ pub struct Look {
     pub last_at: Option<Time>,
     /// Grows whenever API keys change.
     pub api_keys_generation: u64,
+    /// Grows whenever somebody has a webhook go on.
+    pub webhook_resumes: u64,
     /// How many recipients have events that may not be in their final place yet.
     pub unfolded: u64,
 }

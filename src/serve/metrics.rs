@@ -14,7 +14,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::unclaimed::UnclaimedCounts;
-use crate::ledger::{Action, Look, RecorderCounts, Source};
+use super::webhook::Progress;
+use crate::ledger::{Action, Look, RecorderCounts, Source, Time};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ListenerLabels {
@@ -53,6 +54,12 @@ struct LinkLabels {
     why: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    /// Its name in the configuration.
+    webhook: String,
+}
+
 /// From half a millisecond to eight seconds.
 const SECONDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 8.0];
 
@@ -89,6 +96,17 @@ pub(super) struct Metrics {
     unclaimed_applied: Counter,
     unclaimed_lost: Counter,
     unclaimed_waiting: Gauge,
+    webhooks: WebhookMetrics,
+}
+
+/// By webhook.
+#[derive(Debug, Default)]
+struct WebhookMetrics {
+    lag_events: Family<WebhookLabels, Gauge>,
+    lag_seconds: Family<WebhookLabels, Gauge>,
+    deliveries: Family<WebhookLabels, Counter>,
+    failures: Family<WebhookLabels, Counter>,
+    stopped: Family<WebhookLabels, Gauge>,
 }
 
 impl Metrics {
@@ -129,6 +147,7 @@ impl Metrics {
             unclaimed_applied: Counter::default(),
             unclaimed_lost: Counter::default(),
             unclaimed_waiting: Gauge::default(),
+            webhooks: WebhookMetrics::default(),
             registry,
         };
         metrics.register();
@@ -172,6 +191,7 @@ impl Metrics {
             self.spool_room.clone(),
         );
         self.register_unclaimed();
+        self.webhooks.register(&mut self.registry);
     }
 
     fn register_unclaimed(&mut self) {
@@ -227,6 +247,13 @@ impl Metrics {
         OpenConnection(gauge)
     }
 
+    /// Notes what webhooks are at, in a history that ends at `last_event`.
+    pub(super) fn webhooks(&self, all: &[Progress], last_event: u64, now: Time) {
+        for progress in all {
+            self.webhooks.note(progress, last_event, now);
+        }
+    }
+
     /// Everything, as Prometheus text.
     pub(super) fn text(
         &self,
@@ -234,9 +261,6 @@ impl Metrics {
         unclaimed: &UnclaimedCounts,
         look: &Look,
     ) -> String {
-        let raise = |counter: &Counter, to: u64| {
-            counter.inc_by(to.saturating_sub(counter.get()));
-        };
         for (counter, count) in [
             (&self.commits, &counts.commits),
             (&self.recorded, &counts.acts),
@@ -250,7 +274,6 @@ impl Metrics {
         ] {
             raise(counter, count.load(Ordering::Relaxed));
         }
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.last_event.set(gauge(look.last_event));
         self.unfolded.set(gauge(look.unfolded));
         self.waiting.set(gauge(counts.waiting.load(Ordering::Relaxed)));
@@ -261,6 +284,50 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+impl WebhookMetrics {
+    fn register(&self, r: &mut Registry) {
+        r.register(
+            "webhook_lag_events",
+            "Events that a webhook has not got to",
+            self.lag_events.clone(),
+        );
+        r.register_with_unit(
+            "webhook_lag",
+            "How long the next message of a webhook waits to be taken",
+            Unit::Seconds,
+            self.lag_seconds.clone(),
+        );
+        r.register("webhook_deliveries", "Messages that were taken", self.deliveries.clone());
+        r.register("webhook_failures", "Attempts that failed", self.failures.clone());
+        r.register(
+            "webhook_stopped",
+            "1 when a webhook sends nothing until it is resumed",
+            self.stopped.clone(),
+        );
+    }
+
+    fn note(&self, progress: &Progress, last_event: u64, now: Time) {
+        let mark = &progress.mark;
+        let labels = WebhookLabels { webhook: mark.name.clone() };
+        let seconds = progress.waits_since.map_or(0, |since| now.since(since).as_secs());
+        let events = last_event.saturating_sub(mark.cursor);
+        self.lag_events.get_or_create(&labels).set(gauge(events));
+        self.lag_seconds.get_or_create(&labels).set(gauge(seconds));
+        self.stopped.get_or_create(&labels).set(i64::from(mark.stopped.is_some()));
+        raise(&self.deliveries.get_or_create(&labels), progress.deliveries);
+        raise(&self.failures.get_or_create(&labels), progress.failures);
+    }
+}
+
+/// Counters only grow.
+fn raise(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// See [`Metrics::open_connection`].

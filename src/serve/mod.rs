@@ -20,6 +20,7 @@ mod shared;
 mod sockets;
 mod unclaimed;
 mod watcher;
+mod webhook;
 
 use std::future::Future;
 use std::io;
@@ -34,6 +35,7 @@ pub use public::Pages;
 pub(crate) use public::is_the_pages_form;
 pub use settings::{Limits, ListenerSettings, Settings};
 pub use sockets::{BindError, Sockets};
+pub use webhook::{Answer, LineError, Schedule, Secret, Target, TrustedRoots, Webhook};
 
 use crate::ledger::{DataDir, LateStore, StoreError, Time};
 use phase::Phase;
@@ -65,6 +67,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let shared = Arc::new(Shared::start(Arc::clone(&store), dir, settings, phases.clone())?);
+    let webhooks = webhook::start(&shared);
     let warming = tokio::task::spawn_blocking(warm(Arc::clone(&shared), store, phases.clone()));
     let public = listener::serve(
         sockets.public,
@@ -89,6 +92,8 @@ pub async fn run(
     };
     let ((), public, api) = tokio::join!(conduct, public, api);
     warming.await?;
+    // Before the recorder ends, which keeps how far they came.
+    webhooks.join_all().await;
     let shared = Arc::clone(&shared);
     tokio::task::spawn_blocking(move || shared.finish()).await?;
     tracing::info!("stopped");

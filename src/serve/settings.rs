@@ -1,11 +1,13 @@
 //! What the service is told when it starts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::catalogue::Catalogue;
 use super::public::Pages;
+use super::webhook::Webhook;
 use crate::ledger::SpoolSettings;
 use crate::link::{BaseUrl, MailtoHost};
 
@@ -32,6 +34,8 @@ pub struct Settings {
     pub pages: Pages,
     /// Where opt-outs wait while the store takes none.
     pub spool: Option<SpoolSettings>,
+    /// Who is told of events.
+    pub webhooks: Vec<Arc<Webhook>>,
 }
 
 /// What one listener is told.

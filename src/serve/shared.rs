@@ -20,9 +20,10 @@ use super::reply::within;
 use super::settings::Settings;
 use super::unclaimed::UnclaimedKeeper;
 use super::watcher::{SharedKeys, Watch};
+use super::webhook::Marks;
 use crate::ledger::{
     Action, ApiKey, Command, DataDir, Kept, LateStore, Look, Outcome, Recipient, Recorder, Source,
-    Spool, Store, StoreError, Surroundings, Time, Waiting,
+    Spool, Store, StoreError, Surroundings, Time, Waiting, WebhookMark,
 };
 use crate::link::{Keyring, Scope};
 
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     recorder: Arc<Recorder>,
     unclaimed: UnclaimedKeeper,
     recent: Arc<Recent>,
+    /// What webhooks are at.
+    pub(super) marks: Arc<Marks>,
     keys: Arc<SharedKeys>,
     watch: Watch,
     reads: Semaphore,
@@ -74,7 +77,12 @@ impl Shared {
     ) -> io::Result<Self> {
         let recent = Arc::new(Recent::default());
         let keys = Arc::new(SharedKeys::read(&dir).map_err(io::Error::other)?);
-        let around = Around { keys: Arc::clone(&keys), recent: Arc::clone(&recent) };
+        let marks = Arc::new(Marks::default());
+        let around = Around {
+            keys: Arc::clone(&keys),
+            recent: Arc::clone(&recent),
+            marks: Arc::clone(&marks),
+        };
         let recorder =
             Recorder::start(Arc::clone(&store), settings.spool.clone(), Arc::new(around))?;
         let recorder = Arc::new(recorder);
@@ -95,6 +103,7 @@ impl Shared {
             recorder,
             unclaimed,
             recent,
+            marks,
             keys,
             watch,
             reads: Semaphore::new(READS),
@@ -106,6 +115,11 @@ impl Shared {
     /// Where the history ends, as last seen.
     pub(super) fn last_event(&self) -> &watch::Receiver<u64> {
         &self.watch.last_event
+    }
+
+    /// Changes whenever somebody has a webhook go on.
+    pub(super) fn webhook_resumes(&self) -> &watch::Receiver<u64> {
+        &self.watch.webhook_resumes
     }
 
     /// The store, if it is open.
@@ -280,6 +294,7 @@ impl Shared {
         // Where the store cannot say at once, what was seen last is hardly older.
         let seen = Look { last_event: *self.last_event().borrow(), ..Look::default() };
         let look = self.store().ok().and_then(|store| store.glance()).unwrap_or(seen);
+        self.metrics.webhooks(&self.marks.all(), look.last_event, now());
         self.metrics.text(self.recorder.counts(), self.unclaimed.counts(), &look)
     }
 
@@ -323,6 +338,7 @@ impl Shared {
 struct Around {
     keys: Arc<SharedKeys>,
     recent: Arc<Recent>,
+    marks: Arc<Marks>,
 }
 
 impl Surroundings for Around {
@@ -341,5 +357,9 @@ impl Surroundings for Around {
 
     fn take_repeats(&self, limit: usize) -> Vec<(u64, u32)> {
         self.recent.take_counts(limit)
+    }
+
+    fn take_webhook_marks(&self) -> Vec<WebhookMark> {
+        self.marks.take_unsaved()
     }
 }

@@ -95,6 +95,8 @@ fn put<T>(place: &RwLock<Arc<T>>, value: T) {
 pub(super) struct Watch {
     /// Where the history ends, as last seen.
     pub(super) last_event: watch::Receiver<u64>,
+    /// Changes whenever somebody has a webhook go on.
+    pub(super) webhook_resumes: watch::Receiver<u64>,
     sight: Arc<Sight>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -123,6 +125,7 @@ impl Watch {
         let (began, blind) = (Instant::now(), AtomicBool::new(false));
         let sight = Arc::new(Sight { began, blind, looked: AtomicU64::new(0) });
         let (last, last_event) = watch::channel(0);
+        let (resumes, webhook_resumes) = watch::channel(0);
         let watcher = Watcher {
             store,
             dir,
@@ -130,6 +133,7 @@ impl Watch {
             recent,
             phases,
             last,
+            resumes,
             sight: Arc::clone(&sight),
             seen: Look::default(),
             keys_seen: None,
@@ -139,7 +143,7 @@ impl Watch {
             .name("watcher".into())
             .spawn(move || watcher.run(&looked))?;
         let _ = first_look.recv_timeout(patience);
-        Ok(Self { last_event, sight, thread: Mutex::new(Some(thread)) })
+        Ok(Self { last_event, webhook_resumes, sight, thread: Mutex::new(Some(thread)) })
     }
 
     /// Whether the last look failed.
@@ -174,6 +178,7 @@ struct Watcher {
     seen: Look,
     keys_seen: Option<KeysSeen>,
     last: watch::Sender<u64>,
+    resumes: watch::Sender<u64>,
     phases: watch::Receiver<Phase>,
     recent: Arc<Recent>,
     sight: Arc<Sight>,
@@ -228,7 +233,11 @@ impl Watcher {
         if look.last_event != self.seen.last_event {
             self.last.send_replace(look.last_event);
         }
+        if look.webhook_resumes != self.seen.webhook_resumes {
+            self.resumes.send_replace(look.webhook_resumes);
+        }
         self.seen.last_event = look.last_event;
+        self.seen.webhook_resumes = look.webhook_resumes;
         Ok(look.api_keys_generation)
     }
 }

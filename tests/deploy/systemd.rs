@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -15,6 +16,7 @@ use crate::{
 
 /// systemd-analyze(1) gives 0 for everything forbidden and 100 for nothing.
 const EXPOSURE: &str = "10";
+const EXPOSURE_WITH_WEBHOOKS: &str = "20";
 
 /// Clicks go on over several restarts: each is answered, none is refused.
 #[test]
@@ -88,17 +90,25 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     // It also reads the machine's own units, and what is wrong with those is not ours.
     let ours: Vec<_> = said.lines().filter(|line| line.contains("optout")).collect();
     assert!(output.status.success() && ours.is_empty(), "{said}");
-    let mut security = Command::new(&analyze);
-    done(security.args(["security", "--offline=yes", "--threshold", EXPOSURE]).arg(&units[0]));
+    let security = |threshold| {
+        let mut security = Command::new(&analyze);
+        done(security.args(["security", "--offline=yes", "--threshold", threshold]).arg(&units[0]));
+    };
+    security(EXPOSURE);
     let sockets: Vec<_> = deployed("optout.socket")
         .lines()
         .filter_map(|line| line.strip_prefix("ListenStream=").map(str::to_owned))
         .collect();
     assert_eq!(sockets, ["127.0.0.1:8080", "127.0.0.1:8081"], "the public listener comes first");
+    // What webhooks need is added to that, and no more.
+    let mut with_webhooks = fs::read_to_string(&units[0]).expect("the unit");
+    with_webhooks.push_str(&deployed("optout.service.d/webhooks.conf"));
+    fs::write(&units[0], with_webhooks).expect("own directory");
+    security(EXPOSURE_WITH_WEBHOOKS);
 }
 
 /// The filter is seccomp's, which kills or refuses; so what the service calls, from its start over
-/// a click and a question to its end, is recorded and looked up in the sets that the unit names.
+/// a click, a webhook and a question to its end, is recorded and looked up in the sets that the unit names.
 #[test]
 fn the_units_filter_lets_through_what_the_service_calls() {
     let test = "the_units_filter_lets_through_what_the_service_calls";
@@ -106,8 +116,14 @@ fn the_units_filter_lets_through_what_the_service_calls() {
     let (Some(strace), Some(setpriv)) = (program(test, "strace"), program(test, "setpriv")) else {
         return;
     };
-    let place = Place::with_store();
+    let webhook = "[[webhook]]\nname = \"shop\"\nurl = \"http://localhost:9/\"\n\
+                   secret_files = [\"data/secret\"]\n\
+                   allow_private = [\"127.0.0.0/8\", \"::1/128\"]\n";
+    let place = Place::with_store().configured(webhook);
     open_to_all(place.path());
+    let secret = place.data().join("secret");
+    fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("own directory");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("own file");
     let binary = place.path().join("optout");
     fs::copy(env!("CARGO_BIN_EXE_optout"), &binary).expect("a copy");
     let link = place.link(LIST, "alice@example.org", "c");
@@ -129,6 +145,7 @@ fn the_units_filter_lets_through_what_the_service_calls() {
     let service = crate::common::Service::start(command);
     assert_eq!(service.click(&link).status, 200);
     assert_eq!(service.public("GET", &link, &["Accept: text/html"], b"").status, 200);
+    wait_for("nobody to take the message", || service.log().contains("not delivered"));
     let check = format!("/v1/check?list={LIST}&recipient=alice@example.org");
     assert_eq!(service.api("GET", &check, &[], "").json()["suppressed"], true);
     place.done(&["suppress", "bob@example.org", "--list", LIST, "--note", "asked"]);
@@ -150,7 +167,7 @@ fn the_units_filter_lets_through_what_the_service_calls() {
             name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         })
         .collect();
-    assert!(called.contains("fsync") && called.contains("accept4"), "{called:?}");
+    assert!(["fsync", "accept4", "connect"].iter().all(|call| called.contains(call)), "{called:?}");
     let refused: Vec<_> = called.iter().filter(|name| !allowed.contains(**name)).collect();
     assert!(refused.is_empty(), "the unit forbids {refused:?}");
 }

@@ -19,3 +19,4 @@ mod readers;
 mod scrub;
 mod store;
 mod unclaimed;
+mod webhook;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use optout::ledger::{
     Act, ApiKey, Command, DataDir, Essential, ForgetRequest, Frequency, Note, Page, Reason,
-    Recipient, Role, Source, SqliteStore, Store, Time,
+    Recipient, Role, Source, SqliteStore, Store, Time, WebhookMark, WebhookStart,
 };
 use optout::link::{KeyId, ListId, Scope};
 use tempfile::TempDir;
@@ -60,6 +60,7 @@ macro_rules! holds_for {
                 pages_go_both_ways_and_stop_at_the_ends
                 looks_tell_what_others_wrote
                 key_uses_are_kept
+                webhooks_keep_their_place_until_they_are_sent_elsewhere
                 a_mailing_gets_one_answer_and_the_next_one_waits
                 lists_are_essential_from_one_description_to_the_next
                 a_clock_that_was_set_back_loses_nothing
@@ -272,6 +273,36 @@ fn key_uses_are_kept(subject: &impl Subject) {
     }
     assert_eq!(store.key_uses().expect("read"), [(key, at(60_000))]);
     assert!(at(60_000).since(at(0)) == Duration::from_secs(60));
+}
+
+fn webhooks_keep_their_place_until_they_are_sent_elsewhere(subject: &impl Subject) {
+    let (one, other) = (subject.open(), subject.open());
+    one.record(&[opt_out("a@example.org", "x"), opt_out("b@example.org", "x")], at(0))
+        .expect("recorded");
+    let starts =
+        [("end".to_owned(), WebhookStart::End), ("old".to_owned(), WebhookStart::Beginning)];
+    one.begin_webhooks(&starts).expect("begun");
+    let (end, old) = (WebhookMark::new("end", 2), WebhookMark::new("old", 0));
+    assert_eq!(other.webhooks().expect("read"), [end.clone(), old.clone()]);
+    let failed = Some((at(7), "it answered 500".to_owned()));
+    let failing = WebhookMark { cursor: 1, failures: 3, failed, stopped: Some(at(7)), ..old };
+    one.keep_webhooks(&[failing.clone(), WebhookMark::new("nobody", 2)]).expect("kept");
+    one.begin_webhooks(&starts).expect("begun");
+    assert_eq!(other.webhooks().expect("read"), [end, failing.clone()]);
+    let behind = WebhookMark { cursor: 0, ..failing.clone() };
+    one.keep_webhooks(&[behind]).expect("passed over");
+    assert_eq!(other.webhooks().expect("read")[1], failing);
+    let seen = one.look().expect("read").webhook_resumes;
+    let resumed = other.resume_webhook("old", None).expect("resumed");
+    let again = WebhookMark { resumes: 1, ..WebhookMark::new("old", 1) };
+    assert_eq!(resumed, Some(again));
+    assert!(one.look().expect("read").webhook_resumes > seen);
+    // What was noted before it was resumed is void.
+    one.keep_webhooks(&[WebhookMark { cursor: 2, ..failing }]).expect("passed over");
+    let back = WebhookMark { resumes: 2, ..WebhookMark::new("old", 0) };
+    assert_eq!(one.webhooks().expect("read")[1].cursor, 1);
+    assert_eq!(other.resume_webhook("old", Some(0)).expect("resumed"), Some(back));
+    assert_eq!(other.resume_webhook("nobody", None).expect("read"), None);
 }
 
 fn forgetting_erases_address_and_notes_and_keeps_the_rest(subject: &impl Subject) {

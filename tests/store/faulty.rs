@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use optout::ledger::{
     ApiKey, Command, DataDir, Entry, Essential, Event, ForgetRequest, Forgotten, Frequency,
     Holding, KeyFile, LateStore, LinkMark, Look, Outcome, Page, Reason, Recipient, SpoolMark,
-    SpoolSettings, SqliteStore, Standing, Store, StoreError, Time, Verification,
+    SpoolSettings, SqliteStore, Standing, Store, StoreError, Time, Verification, WebhookMark,
+    WebhookStart,
 };
 use optout::link::{BaseUrl, KeyId, Link, ListId, Scope, SigningKey};
 use optout::serve::{Catalogue, Limits, ListenerSettings, Pages, Settings, Sockets, run};
@@ -150,6 +151,10 @@ through_call! {
     add_api_key(key: &ApiKey) -> ();
     revoke_api_key(id: &str, now: Time) -> Option<ApiKey>;
     key_uses() -> Vec<(KeyId, Time)>;
+    webhooks() -> Vec<WebhookMark>;
+    begin_webhooks(webhooks: &[(String, WebhookStart)]) -> ();
+    keep_webhooks(marks: &[WebhookMark]) -> ();
+    resume_webhook(name: &str, after: Option<u64>) -> Option<WebhookMark>;
 }
 
 /// The service on a store of its own, in this process.
@@ -251,6 +256,7 @@ fn settings(data: &DataDir) -> Settings {
         user: None,
         pages: Pages::load(None, None).expect("they are compiled in"),
         spool: Some(SpoolSettings { path: data.spool(), size: 64 * 1024 }),
+        webhooks: Vec::new(),
     }
 }
 

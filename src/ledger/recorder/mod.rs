@@ -23,6 +23,7 @@ use super::late_store::LateStore;
 use super::store::{Command, Outcome, StoreError};
 use super::time::Time;
 use super::waiting::Waiting;
+use super::webhook::WebhookMark;
 use backlog::Backlog;
 use writer::Writer;
 
@@ -77,6 +78,9 @@ pub trait Surroundings: Debug + Send + Sync {
     /// Up to so many counts of repeats that were answered from memory, by the event that each
     /// repeats; they are the recorder's from then on.
     fn take_repeats(&self, limit: usize) -> Vec<(u64, u32)>;
+
+    /// How far webhooks came since this was asked last; that is the recorder's from then on.
+    fn take_webhook_marks(&self) -> Vec<WebhookMark>;
 }
 
 /// The way by which tasks record acts.

@@ -10,6 +10,7 @@ use super::{Asked, Kept, Message, RecorderCounts, Surroundings, is_due};
 use crate::ledger::late_store::LateStore;
 use crate::ledger::spool::SpoolMark;
 use crate::ledger::store::{Command, Outcome, StoreError};
+use crate::ledger::webhook::WebhookMark;
 
 /// Requests in one transaction at most: enough to share its cost, few enough to keep it short.
 pub(super) const BATCH: usize = 1024;
@@ -50,6 +51,8 @@ pub(super) struct Writer {
     tended: Option<Instant>,
     /// Repeats that the store did not take yet.
     repeats: Vec<(u64, u32)>,
+    /// How far webhooks came that the store did not take yet.
+    webhook_marks: Vec<WebhookMark>,
 }
 
 /// What happens between transactions.
@@ -73,7 +76,9 @@ impl Writer {
         counts: Arc<RecorderCounts>,
     ) -> Self {
         let ledger = Ledger { store, around, counts: Arc::clone(&counts) };
-        Self { ledger, backlog, counts, tried: None, tended: None, repeats: Vec::new() }
+        let (tried, tended) = (None, None);
+        let (repeats, webhook_marks) = (Vec::new(), Vec::new());
+        Self { ledger, backlog, counts, tried, tended, repeats, webhook_marks }
     }
 
     pub(super) fn run(mut self, queue: mpsc::Receiver<Message>) {
@@ -102,12 +107,14 @@ impl Writer {
                 self.tended = Some(Instant::now());
                 self.backlog.tend();
                 self.count_repeats();
+                self.keep_webhook_marks();
             }
             self.counts.set_busy(false);
         }
         // What was queued before the end was asked for came before it.
         while self.take(queue.try_iter().take(BATCH).collect()).1 > 0 {}
         while self.count_repeats() {}
+        while self.keep_webhook_marks() {}
     }
 
     fn takes_writes(&self) -> bool {
@@ -260,6 +267,29 @@ impl Writer {
             }
             Err(error) => {
                 tracing::warn!(%error, "repeats cannot be counted yet");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Keeps how far webhooks came, if the store takes it; whether there was anything. What is
+    /// lost is sent again.
+    fn keep_webhook_marks(&mut self) -> bool {
+        if !self.takes_writes() {
+            return false;
+        }
+        if self.webhook_marks.is_empty() {
+            self.webhook_marks = self.ledger.around.take_webhook_marks();
+        }
+        if self.webhook_marks.is_empty() {
+            return false;
+        }
+        let store = self.ledger.store.get();
+        match store.and_then(|store| store.keep_webhooks(&self.webhook_marks)) {
+            Ok(()) => self.webhook_marks.clear(),
+            Err(error) => {
+                tracing::debug!(%error, "how far webhooks came cannot be kept yet");
                 return false;
             }
         }

@@ -15,6 +15,7 @@ mod schema;
 mod screen;
 mod sending;
 mod verify;
+mod webhook;
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -47,6 +48,7 @@ use crate::ledger::store::{
     Verification,
 };
 use crate::ledger::time::Time;
+use crate::ledger::webhook::{WebhookMark, WebhookStart};
 use crate::link::{KeyId, ListId, Scope};
 
 /// How long a statement waits for another process's transaction.
@@ -185,6 +187,21 @@ impl SqliteStore {
         run().map_err(|e| self.explain(e))
     }
 
+    /// As [`SqliteStore::write`], for what can be done later when others hold the store.
+    fn write_behind(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<(), WorkError>,
+    ) -> Result<(), StoreError> {
+        self.refuse_if_replaced()?;
+        let mut writer = lock(&self.writer);
+        with_patience(&mut writer.connection, BACKGROUND_PATIENCE, |connection| {
+            let transaction = begin(connection)?;
+            work(&transaction)?;
+            Ok(transaction.commit()?)
+        })
+        .map_err(|e| self.explain(e))
+    }
+
     /// Runs `work` in a transaction that appends, folds what is due, and commits.
     fn append<T>(
         &self,
@@ -316,14 +333,7 @@ impl Store for SqliteStore {
     }
 
     fn count_repeats(&self, repeats: &[(u64, u32)]) -> Result<(), StoreError> {
-        self.refuse_if_replaced()?;
-        let mut writer = lock(&self.writer);
-        with_patience(&mut writer.connection, BACKGROUND_PATIENCE, |connection| {
-            let transaction = begin(connection)?;
-            append::count_repeats(&transaction, repeats)?;
-            Ok(transaction.commit()?)
-        })
-        .map_err(|e| self.explain(e))
+        self.write_behind(|transaction| append::count_repeats(transaction, repeats))
     }
 
     fn fold(&self) -> Result<bool, StoreError> {
@@ -554,6 +564,26 @@ impl Store for SqliteStore {
             let rows = statement.query_map([], |row| Ok((KeyId(row.get(0)?), row.get(1)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
+    }
+
+    fn webhooks(&self) -> Result<Vec<WebhookMark>, StoreError> {
+        self.read(|transaction| webhook::all(transaction))
+    }
+
+    fn begin_webhooks(&self, webhooks: &[(String, WebhookStart)]) -> Result<(), StoreError> {
+        self.write(|transaction| webhook::begin(transaction, webhooks))
+    }
+
+    fn keep_webhooks(&self, marks: &[WebhookMark]) -> Result<(), StoreError> {
+        self.write_behind(|transaction| webhook::keep(transaction, marks))
+    }
+
+    fn resume_webhook(
+        &self,
+        name: &str,
+        after: Option<u64>,
+    ) -> Result<Option<WebhookMark>, StoreError> {
+        self.write(|transaction| webhook::resume(transaction, name, after))
     }
 }
 

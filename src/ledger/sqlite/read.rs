@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use super::index::Index;
 use super::row::RecipientRow;
-use super::{Watch, WorkError, row_number, schema};
+use super::{Watch, WorkError, row_number, schema, webhook};
 use crate::ledger::api_key::ApiKey;
 use crate::ledger::essential::Essential;
 use crate::ledger::event::Event;
@@ -256,6 +256,7 @@ pub(super) fn look(watch: &mut Watch, index: &Index) -> Result<Look, WorkError> 
             last_event: last.as_ref().map_or(0, |event| event.number),
             last_at: last.map(|event| event.at),
             api_keys_generation: super::meta(&watch.connection, "api_keys_generation")?,
+            webhook_resumes: webhook::resumes(&watch.connection)?,
             unfolded: 0,
         };
         watch.data_version = Some(version);

@@ -85,6 +85,16 @@ const MIGRATIONS: &[&str] = &[
          until INTEGER,
          PRIMARY KEY (recipient, list, name)
      ) STRICT, WITHOUT ROWID;",
+    // How far each webhook came in the history.
+    "CREATE TABLE webhook (
+         name TEXT PRIMARY KEY,
+         cursor INTEGER NOT NULL,
+         resumes INTEGER NOT NULL DEFAULT 0,
+         failures INTEGER NOT NULL DEFAULT 0,
+         failed INTEGER,
+         error TEXT,
+         stopped INTEGER
+     ) STRICT;",
 ];
 
 /// The schema that this program knows.
@@ -102,6 +112,7 @@ pub(super) const TABLES: &[&str] = &[
     "api_key",
     "description",
     "sending",
+    "webhook",
 ];
 
 /// What to do with a database that holds nothing yet.
