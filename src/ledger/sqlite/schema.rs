@@ -85,6 +85,17 @@ const MIGRATIONS: &[&str] = &[
          until INTEGER,
          PRIMARY KEY (recipient, list, name)
      ) STRICT, WITHOUT ROWID;",
+    // How far each import came; its events carry its number.
+    "CREATE TABLE import (
+         number INTEGER PRIMARY KEY,
+         plan TEXT NOT NULL,
+         before INTEGER NOT NULL,
+         last INTEGER NOT NULL,
+         bytes INTEGER NOT NULL,
+         digest BLOB NOT NULL,
+         changed INTEGER NOT NULL,
+         is_whole INTEGER NOT NULL
+     ) STRICT;",
 ];
 
 /// The schema that this program knows.
@@ -102,6 +113,7 @@ pub(super) const TABLES: &[&str] = &[
     "api_key",
     "description",
     "sending",
+    "import",
 ];
 
 /// What to do with a database that holds nothing yet.

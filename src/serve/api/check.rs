@@ -145,7 +145,10 @@ pub(super) async fn many(
         (1..=MAX_SENDING).contains(&name.len()) && !name.chars().any(char::is_control)
     };
     if !body.sending.as_ref().is_none_or(is_name) {
-        return Err(Problem::field("sending", "has to be 1 to 998 octets without control characters"));
+        return Err(Problem::field(
+            "sending",
+            "has to be 1 to 998 octets without control characters",
+        ));
     }
     if body.sending.is_some() {
         // It is on record then that somebody was sent something.
