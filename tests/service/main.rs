@@ -11,6 +11,7 @@ mod commands;
 mod crash;
 mod erase;
 mod faults;
+mod import;
 mod mail;
 mod overload;
 mod page;
