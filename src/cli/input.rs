@@ -120,7 +120,7 @@ impl Input {
         if metadata.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
-        let length = metadata.is_file().then(|| metadata.len());
+        let length = metadata.is_file().then_some(metadata.len());
         let done = Done { length, ..Done::default() };
         let kept = match metadata.is_file() {
             true => Some((file.try_clone()?, metadata)),

@@ -467,6 +467,96 @@ mod tests {
         }
     }
 
+    /// The row of imports: what stood, what is imported, whether that changes anything.
+    #[test]
+    fn every_cell_of_importing() {
+        use Reason::*;
+        let (sooner, later) = (Some(NOW + 50_000), Some(NOW + 90_000));
+        let import = |reason, until: Option<i64>| Act::Import {
+            import: 1,
+            scope: scope("a"),
+            reason,
+            until: until.map(time),
+        };
+        let cells: &[(&[Act], Act, bool)] = &[
+            (&[], import(Unsubscribe, None), true),
+            (&[opt_out("a")], import(Unsubscribe, None), false),
+            (&[opt_out("a")], import(Bounce, None), true),
+            (&[suppress("a", Manual, None)], import(Manual, later), false),
+            (&[suppress("a", Manual, later)], import(Manual, sooner), false),
+            (&[suppress("a", Manual, sooner)], import(Manual, later), true),
+            (&[suppress("a", Manual, sooner)], import(Manual, None), true),
+            (&[], import(Manual, Some(NOW - 1)), false),
+        ];
+        for (before, act, changed) in cells {
+            let (_, changes) = run(&[before, &[act.clone()][..]].concat());
+            assert_eq!(changes.last(), Some(changed), "{before:?} {act:?}");
+        }
+        let (standing, _) = run(&[
+            opt_out("example.com"),
+            opt_in("news.example.com"),
+            Act::Import { import: 1, scope: Scope::Everything, reason: Unsubscribe, until: None },
+        ]);
+        assert_eq!(
+            stands(&standing, "news.example.com", NOW + 10_000),
+            None,
+            "the exception stays"
+        );
+        assert_eq!(stands(&standing, "other.example", NOW + 10_000), Some(Unsubscribe));
+    }
+
+    /// Events of acts one second apart, as a store would keep them.
+    fn events(acts: &[Act]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (n, act) in acts.iter().enumerate() {
+            let at = time(NOW + n as i64 * 1000);
+            events.push(Event {
+                scope: act.scope(),
+                reason: act.reason(),
+                until: act.until(),
+                value: act.value().map(Cow::into_owned),
+                undoes: act.undoes(),
+                ..Event::new(n as u64 + 1, at, act.action(), crate::ledger::codes::Source::Cli)
+            });
+        }
+        events
+    }
+
+    #[test]
+    fn an_import_is_taken_back_as_if_it_had_never_been() {
+        use Reason::*;
+        let (sooner, later) = (Some(NOW + 50_000), Some(NOW + 90_000));
+        let import = |import, reason, until: Option<i64>| Act::Import {
+            import,
+            scope: scope("a"),
+            reason,
+            until: until.map(time),
+        };
+        let back = |event, reason, until: Option<i64>| {
+            vec![Act::Withdraw { event, scope: scope("a"), reason, until: until.map(time) }]
+        };
+        for (acts, expected) in [
+            (vec![import(1, Bounce, None)], back(1, Bounce, None)),
+            (vec![import(2, Bounce, None)], vec![]),
+            (vec![import(1, Unsubscribe, None), opt_out("a")], vec![]),
+            (vec![opt_out("a"), import(1, Unsubscribe, None)], vec![]),
+            (vec![import(1, Bounce, None), import(2, Bounce, None)], vec![]),
+            (
+                vec![suppress("a", Manual, sooner), import(1, Manual, later)],
+                back(2, Manual, sooner),
+            ),
+            (
+                vec![import(1, Manual, later), suppress("a", Manual, sooner)],
+                back(1, Manual, sooner),
+            ),
+            (vec![import(1, Manual, sooner), suppress("a", Manual, later)], vec![]),
+            (vec![import(1, Bounce, None), release("a", Bounce)], vec![]),
+            (vec![import(1, Bounce, None), back(1, Bounce, None).remove(0)], vec![]),
+        ] {
+            assert_eq!(withdrawal(&events(&acts), 1), expected, "{acts:?}");
+        }
+    }
+
     #[test]
     fn preferences_are_kept_for_each_list_and_suppress_nothing() {
         let prefer = |text, frequency| Act::Prefer { list: list(text), frequency, undoes: None };
@@ -506,7 +596,7 @@ mod tests {
                 scope: act.scope(),
                 reason: act.reason(),
                 until: act.until(),
-                value: act.value().map(str::to_owned),
+                value: act.value().map(Cow::into_owned),
                 undoes: act.undoes(),
                 ..Event::new(1, time(1), act.action(), crate::ledger::Source::Page)
             };

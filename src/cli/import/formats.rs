@@ -362,7 +362,7 @@ impl Reading {
             |wanted: &&str| names.iter().any(|name| name.as_ref().eq_ignore_ascii_case(wanted));
         let fits = |mapping: &&Mapping| {
             from.map_or(!mapping.only_when_named, |from| mapping.format == from)
-                && (mapping.fields.iter().all(|field| has(field)))
+                && mapping.fields.iter().all(has)
         };
         let mapping = MAPPINGS.iter().find(fits).ok_or_else(|| {
             format!(
@@ -537,7 +537,7 @@ impl Reading {
             let is_ours = matches!(self.mapping.format, Format::Optout | Format::Plain);
             is(&&*self.address)
                 || (has_since && is(&self.first_of(row, self.mapping.since)))
-                || (is_ours && ["until", "scope", "list"].iter().any(|used| is(used)))
+                || (is_ours && ["until", "scope", "list"].iter().any(is))
                 || (is_ours && is(&"reason") && row.text(name).parse::<Reason>().is_ok())
         };
         let is_empty = |value: &Value| value.is_null() || value.as_str().is_some_and(str::is_empty);

@@ -85,7 +85,7 @@ fn start_of(mut text: String) -> String {
 enum Shape {
     /// One address a line.
     Lines,
-    Csv(Csv),
+    Csv(Box<Csv>),
     /// One object a line.
     Ndjson,
     /// Objects in an array, or in an array of an object.
@@ -197,8 +197,11 @@ impl Shape {
         match (delimiter, has_address) {
             (None, true) => Ok(Self::Lines),
             (None, false) if line.is_empty() => Ok(Self::Lines),
-            (delimiter, false) => Csv::with_header(text, delimiter.unwrap_or(b',')).map(Self::Csv),
-            (Some(delimiter), true) => Csv::without_header(text, delimiter, &line).map(Self::Csv),
+            (delimiter, false) => Csv::with_header(text, delimiter.unwrap_or(b','))
+                .map(|csv| Self::Csv(Box::new(csv))),
+            (Some(delimiter), true) => {
+                Csv::without_header(text, delimiter, &line).map(|csv| Self::Csv(Box::new(csv)))
+            }
         }
     }
 }
