@@ -270,7 +270,7 @@ impl Writer {
         if fields.is_empty() {
             return Ok(());
         }
-        let mut writer = csv::Writer::from_writer(Vec::with_capacity(128));
+        let mut writer = csv::WriterBuilder::new().buffer_capacity(256).from_writer(Vec::new());
         writer.write_record(fields)?;
         let line = writer.into_inner().map_err(|e| Failure::new(e.to_string()))?;
         self.file.write(&line)

@@ -262,6 +262,25 @@ fn bad_rows_go_to_a_file_with_their_lines_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_file_without_rows_is_no_fault() {
+    let place = Place::new();
+    for content in ["", "\n\n", "email,reason,scope\n", "{\"Suppressions\":[]}", "[]"] {
+        let (status, said) = import(&place, "empty", content, &[]);
+        assert_eq!(status, 0, "{content:?}: {said}");
+        assert!(said.contains("holds no rows"), "{content:?}: {said}");
+    }
+    let (status, said) = import(&place, "first.json", "[\n{\"email\":}]", &[]);
+    assert!(
+        status == 2 && said.contains("line 2, in the first row: it is no JSON object"),
+        "{said}"
+    );
+    let own = place.path().join("first.json");
+    let (status, said) =
+        import(&place, "first.json", "a@example.org\n", &["--bad", own.to_str().expect("UTF-8")]);
+    assert!(status == 2 && said.contains("--bad names the file that is imported"), "{said}");
+}
+
+#[test]
 fn text_in_another_encoding_is_refused() {
     let place = Place::new();
     let wide: Vec<u8> =

@@ -23,6 +23,7 @@
 //!
 //! `--list` stands for the scope of every row whose own is not `--map`ped.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use clap::ValueEnum;
@@ -509,19 +510,22 @@ impl Reading {
             let own = self.said.map.iter().find(|own| own.name == name);
             own.map(|own| own.scope.clone()).or_else(|| self.said.list.clone())
         };
-        let several = names.iter().find_map(|name| match row.get(name) {
-            Some(Value::Array(several)) => Some(several.iter().filter_map(Value::as_str).collect()),
-            _ => None,
-        });
-        let several: Vec<&str> = several.unwrap_or_default();
-        if several.is_empty() {
-            let texts: Vec<_> = names.iter().map(|name| row.text(name)).collect();
-            let by_map =
-                texts.iter().find(|text| self.said.map.iter().any(|own| own.name == ***text));
-            let text = by_map.or_else(|| texts.iter().find(|text| !text.is_empty()));
-            return self.group(text.map_or("*", |text| text), &mapped).map(|scope| vec![scope]);
+        let group = |name: &str| self.group(name, &mapped);
+        match names.iter().find_map(|name| row.get(name).and_then(Value::as_array)) {
+            Some(several) if several.is_empty() => return Ok(vec![group("*")?]),
+            Some(several) => {
+                return several
+                    .iter()
+                    .map(|name| group(name.as_str().unwrap_or_default()))
+                    .collect();
+            }
+            None => {}
         }
-        several.into_iter().map(|name| self.group(name, &mapped)).collect()
+        let texts: Vec<_> = names.iter().map(|name| row.text(name)).collect();
+        let is_mapped = |text: &&Cow<'_, str>| self.said.map.iter().any(|own| own.name == ***text);
+        let text =
+            texts.iter().find(is_mapped).or_else(|| texts.iter().find(|text| !text.is_empty()));
+        group(text.map_or("*", |text| text)).map(|scope| vec![scope])
     }
 
     fn group(&self, name: &str, mapped: &impl Fn(&str) -> Option<Scope>) -> Result<Scope, String> {
@@ -548,28 +552,21 @@ impl Reading {
             .map(|(name, value)| (name.to_string(), value.clone()))
             .collect();
         let mut left_out = 0;
-        loop {
-            if fields.is_empty() {
-                return None;
-            }
+        while !fields.is_empty() {
             // JSON escapes control characters in ASCII; the others have no place in a note.
-            let text: String = Value::Object(fields.clone())
-                .to_string()
-                .chars()
-                .filter(|c| !c.is_control())
-                .collect();
+            let text = serde_json::to_string(&fields).ok()?;
+            let text: String = text.chars().filter(|c| !c.is_control()).collect();
             if let Ok(note) = Note::parse(&text) {
                 return note;
             }
-            let longest = fields.iter().max_by_key(|(_, value)| value.to_string().len());
+            let longest =
+                fields.iter().max_by_key(|(name, value)| name.len() + value.to_string().len());
             let longest = longest.map(|(name, _)| name.clone())?;
             left_out += 1;
             fields.remove(&longest);
             fields.insert("fields too long to be kept".to_owned(), Value::from(left_out));
-            if left_out > fields.len() + 4096 {
-                return None;
-            }
         }
+        None
     }
 }
 

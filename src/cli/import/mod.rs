@@ -138,9 +138,16 @@ impl Import {
         let is_file = rows.text().input().metadata().is_some() && file != Path::new("-");
         let again = Some(file.as_path()).filter(|_| is_file);
         let name = rows.text().input().name().to_owned();
+        let Some(names) = rows.names()? else {
+            context.output.line(format!("nothing to import: {name} holds no rows"))?;
+            return Ok(Status::Done);
+        };
         let bad = self.bad.clone().unwrap_or_else(|| default_bad(&file));
+        if is_same_file(&bad, &file) {
+            return Err(Failure::new("--bad names the file that is imported: name another"));
+        }
         let (from, is_dry) = (self.from, self.dry_run);
-        let reading = Reading::of(&rows.names(), rows.is_list(), from, self.said())
+        let reading = Reading::of(&names, rows.is_list(), from, self.said())
             .map_err(|what| Failure::new(format!("{name}: {what}")))?;
         output::note(&told(&name, &rows, &reading));
         let (rejects, counts) = (Rejects::to(bad), Counts::default());
@@ -163,6 +170,11 @@ fn default_bad(file: &Path) -> PathBuf {
     let mut name = name.to_owned();
     name.push(".bad.csv");
     name.into()
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize().ok();
+    place(one).is_some_and(|one| Some(one) == place(other))
 }
 
 /// What the file was found to be.

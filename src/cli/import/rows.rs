@@ -20,6 +20,9 @@ const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 const PAGE_KEYS: &[&str] =
     &["Suppressions", "SuppressedDestinationSummaries", "items", "members", "unsubscribes"];
 
+/// What the one field of a line is called.
+const ADDRESS: &str = "recipient";
+
 /// More columns than any export has.
 const MAX_FIELDS: usize = 4096;
 
@@ -121,12 +124,23 @@ impl Rows {
         Ok(rows)
     }
 
-    /// The names of the fields, as far as the beginning tells.
-    pub(super) fn names(&self) -> Vec<Rc<str>> {
+    /// The names of the fields, as far as the first row tells; `None` when there is no row.
+    ///
+    /// # Errors
+    ///
+    /// When the first row would have to tell, and cannot be read.
+    pub(super) fn names(&self) -> Result<Option<Vec<Rc<str>>>, Failure> {
+        let name = self.text.input().name();
         match (&self.shape, &self.first) {
-            (Shape::Csv(csv), _) => csv.names.clone(),
-            (_, Some(Ok(row))) => row.fields.iter().map(|(name, _)| name.clone()).collect(),
-            _ => Vec::new(),
+            (_, None) => Ok(None),
+            (Shape::Lines, _) => Ok(Some(vec![ADDRESS.into()])),
+            (Shape::Csv(csv), _) => Ok(Some(csv.names.clone())),
+            (_, Some(Ok(row))) => {
+                Ok(Some(row.fields.iter().map(|(name, _)| name.clone()).collect()))
+            }
+            (_, Some(Err(BadRow { line, problem, .. }))) => {
+                Err(Failure::new(format!("{name}, line {line}, in the first row: {problem}")))
+            }
         }
     }
 
@@ -168,7 +182,7 @@ impl Rows {
     fn read(&mut self) -> Result<Option<Read>, Failure> {
         match &mut self.shape {
             Shape::Lines => read_line(&mut self.text, |line| {
-                Ok(vec![("recipient".into(), Value::String(line.to_owned()))])
+                Ok(vec![(ADDRESS.into(), Value::String(line.to_owned()))])
             }),
             Shape::Ndjson => read_line(&mut self.text, |line| object(line.as_bytes())),
             Shape::Csv(csv) => csv.read(&mut self.text),
