@@ -512,21 +512,25 @@ fn taking_an_import_back_undoes_exactly_what_it_changed() {
         "2999-01-01T00:00:00Z",
     ]);
     let before = place.done(&["export"]);
+    let leave_again = ["suppress", "again@example.org", "--list", list, "--reason", "unsubscribe"];
+    place.done(&leave_again);
+    place.done(&["opt-in", "again@example.org", "--list", list, "--evidence", "form"]);
     let content = format!(
-        "email,reason,scope,until\n\
+        "email,reason,scope,until\nagain@example.org,unsubscribe,{list},\n\
          new@example.org,unsubscribe,{list},\nstood@example.org,manual,{list},\n\
          longer@example.org,manual,{list},2999-06-01T00:00:00Z\nclicked@example.org,unsubscribe,{list},\n\
          extended@example.org,manual,{list},2999-06-01T00:00:00Z\nforgotten@example.org,bounce,{list},\n\
          twice@example.org,bounce,{list},\n"
     );
     let (status, said) = import(&place, "rows.csv", &content, &[]);
-    assert!(status == 0 && said.contains("import 1: 7 rows: 6 suppressions recorded"), "{said}");
+    assert!(status == 0 && said.contains("import 1: 8 rows: 7 suppressions recorded"), "{said}");
     // Each of these asked for the same since, though it stood already.
     let link = place.link(list, "clicked@example.org", "");
     let service = place.serve();
     assert_eq!(service.click(&link).status, 200);
     service.stop();
     place.done(&["suppress", "extended@example.org", "--list", list]);
+    place.done(&leave_again);
     let (_, said) = import(
         &place,
         "other.csv",
@@ -549,6 +553,7 @@ fn taking_an_import_back_undoes_exactly_what_it_changed() {
         ("extended", 1),
         ("forgotten", 1),
         ("twice", 1),
+        ("again", 1),
     ] {
         assert_eq!(place.check(list, &format!("{recipient}@example.org")), status, "{recipient}");
     }
