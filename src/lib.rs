@@ -70,6 +70,17 @@ that the API and the command line record; all acts of a form are recorded togeth
 essential is a fact of the history ([`ledger::Essential`]), so that every answer, about the past too, has it
 from there.
 
+# What comes in, what goes out
+
+`cli::import` reads rows of any shape in bounded memory (`rows`), understands them by one table of what
+providers' files state (`formats`), and records 2,000 at a time by [`ledger::Store::record_import`]. The
+same transaction keeps how far the file was read, in octets and their hash: started again, an import goes
+on behind the very text that it had read, and one that is not there is not gone on with. An event of an
+import carries its number, and `release --import` asks for each recipient what would stand if those events
+had never been ([`ledger::withdrawal`]), within the transaction that records the difference. An export is
+a [`ledger::Store::survey`] in short reads: what stood at one event, in the order in which the history
+first names each recipient, so that an import of it is exported as the same file.
+
 # What lies where
 
 The history is appended to a table that is keyed by the event's number alone. Events about one
@@ -149,6 +160,11 @@ follow the history notice.
   act, within an hour, unless somebody decided on the same again; later coming back is the sender's sign-up.
   Links are told apart by a keyed hash in the events of the page. A provider's click has none, so as not to
   cost every event its space: a link of the same list and campaign can take it back, and without a campaign none.
+* **An import is no act of the recipient**: an unsubscribe that it brings stands beside what they do here,
+  and does not end the exceptions that they made beneath a wider scope, since nobody knows which came later.
+  What is past its end is not imported, and a row that repeats another counts as a repeat. What changes
+  nothing is an event of its own, once an import, so that taking another import back leaves it standing.
+* **A forgotten recipient cannot be released with an import**, since the store knows no name to do it by.
 * **A pause of the page ends with a day** in UTC, so that a form that is sent twice asks for the same.
 * **A page offers no more than its link's key may sign for**: a tenant's link cannot stop another's lists.
 * **"Stop everything" is the sender's scope**, and covers narrower senders within it too.

@@ -8,9 +8,11 @@ mod check;
 mod complete;
 mod config;
 mod endpoints;
+mod export;
 mod forget;
 mod headers;
 mod history;
+mod import;
 mod input;
 mod key;
 mod link;
@@ -99,6 +101,8 @@ enum CommandLine {
     Suppress(suppress::Suppress),
     OptIn(opt_in::OptIn),
     Release(release::Release),
+    Import(import::Import),
+    Export(export::Export),
     Show(show::Show),
     History(history::History),
     Forget(forget::Forget),
@@ -316,6 +320,8 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Suppress(command) => command.run(context),
         CommandLine::OptIn(command) => command.run(context),
         CommandLine::Release(command) => command.run(context),
+        CommandLine::Import(command) => command.run(context),
+        CommandLine::Export(command) => command.run(context),
         CommandLine::Show(command) => command.run(context),
         CommandLine::History(command) => command.run(context),
         CommandLine::Forget(command) => command.run(context),

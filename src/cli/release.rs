@@ -4,27 +4,44 @@ use clap::Args;
 use serde::Serialize;
 
 use super::recipients::each_batch;
-use super::suppress::{ScopeArguments, record, required_note};
-use super::{Context, Failure, Status};
-use crate::ledger::{Act, Reason, Store, SuppressionView};
+use super::suppress::{record, required_note};
+use super::{Context, Failure, Status, output, user};
+use crate::ledger::{
+    Act, Action, Entry, Import, ImportMark, Note, Page, Reason, Recipient, Store, SuppressionView,
+    Withdrawal,
+};
+use crate::link::Scope;
 
 /// End a suppression, on the record
 ///
 /// Ends exactly the suppression of that scope and reason; others that stand are said.
+///
+/// With --import, takes a whole import back: ends what it made and shortens what it extended, as far as
+/// nothing else asked for the same since.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  optout release alice@example.org --list example.com \
-    --reason bounce --note 'mailbox works again, ticket 4711'")]
+#[command(after_help = "Examples:\n  optout release alice@example.org --list example.com \
+    --reason bounce --note 'mailbox works again, ticket 4711'\n  \
+    optout release --import 3 --note 'it was the wrong list'")]
 pub(super) struct Release {
     /// Recipients; - reads them from standard input, one a line
-    #[arg(required = true, value_name = "R")]
+    #[arg(required_unless_present = "import", value_name = "R")]
     recipients: Vec<String>,
 
-    #[command(flatten)]
-    scope: ScopeArguments,
+    /// A list, or a parent of lists
+    #[arg(long, value_name = "SCOPE", required_unless_present_any = ["all", "import"])]
+    list: Option<Scope>,
+
+    /// Everything
+    #[arg(long, conflicts_with = "list")]
+    all: bool,
 
     /// The reason of the suppression to end: complaint, bounce, manual, unsubscribe or pause
-    #[arg(long)]
-    reason: Reason,
+    #[arg(long, required_unless_present = "import")]
+    reason: Option<Reason>,
+
+    /// The number of the import to take back
+    #[arg(long, value_name = "N", conflicts_with_all = ["recipients", "list", "all", "reason"])]
+    import: Option<u64>,
 
     /// Why it may end, for the record
     #[arg(long)]
@@ -38,17 +55,33 @@ struct ReleaseView {
     standing: Vec<SuppressionView>,
 }
 
+#[derive(Serialize)]
+struct WithdrawalView {
+    import: u64,
+    released: u64,
+    forgotten: u64,
+}
+
 impl Release {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let note = required_note("--note", &self.note)?;
+        match (self.import, self.reason) {
+            (Some(number), _) => take_back(context, number, note),
+            (None, Some(reason)) => self.end(context, reason, &note),
+            // The command line asks for one of them.
+            (None, None) => Err(Failure::new("say which --reason is to end, or which --import")),
+        }
+    }
+
+    fn end(self, context: &mut Context, reason: Reason, note: &Note) -> Result<Status, Failure> {
         let store = context.store()?;
-        let scope = self.scope.scope();
-        let act = Act::Release { scope: scope.clone(), reason: self.reason };
+        let scope = self.list.unwrap_or(Scope::Everything);
+        let act = Act::Release { scope: scope.clone(), reason };
         each_batch(
             &self.recipients,
             |text| store.find(text),
             |batch| {
-                let outcomes = record(&store, context, &batch, &act, Some(&note))?;
+                let outcomes = record(&store, context, &batch, &act, Some(note))?;
                 let mut rows = Vec::new();
                 for ((recipient, _), outcome) in batch.into_iter().zip(outcomes) {
                     let standing = outcome
@@ -77,4 +110,65 @@ fn row(view: &ReleaseView) -> Vec<String> {
         if view.changed { "released" } else { "nothing such stood" }.to_owned(),
         if others.is_empty() { "nothing".to_owned() } else { others.join(", ") },
     ]
+}
+
+/// Events that are looked through at a time, and so recipients in one transaction at most.
+const PAGE: usize = 1000;
+
+/// Takes back what an import changed. Interrupted, it can be run again: what is taken back already is no
+/// longer the import's.
+fn take_back(context: &mut Context, number: u64, note: Note) -> Result<Status, Failure> {
+    let store = context.store()?;
+    let import = store.imports()?.into_iter().find(|own| own.number == number);
+    let import = import.ok_or_else(|| {
+        Failure::new(format!(
+            "there is no import {number}: `optout history --source import` shows them"
+        ))
+    })?;
+    if !import.mark.is_whole {
+        // It must not go on behind what is taken back.
+        let marks = (import.mark, ImportMark { is_whole: true, ..import.mark });
+        store.record_import(number, marks, &[], context.now())?;
+    }
+    let withdrawal = Withdrawal { import: number, note, actor: user::name() };
+    let mut view = WithdrawalView { import: number, released: 0, forgotten: 0 };
+    let mut after = import.before;
+    while after < import.last {
+        let entries = store.entries(Page::After(after), PAGE)?;
+        let Some(last) = entries.last() else { break };
+        after = last.event.number;
+        let made: Vec<_> = entries.into_iter().filter(|entry| is_of(entry, &import)).collect();
+        view.forgotten += made.iter().filter(|entry| entry.recipient.is_none()).count() as u64;
+        let addresses = made.into_iter().filter_map(|entry| entry.recipient);
+        let recipients: Vec<_> = addresses.map(|address| Recipient::of_link(&address)).collect();
+        let released = store.withdraw(&withdrawal, &recipients, context.now())?;
+        view.released += released.into_iter().sum::<usize>() as u64;
+        output::progress(&format!("{} suppressions released", view.released));
+    }
+    output::end_progress();
+    match context.output.is_json() {
+        true => context.output.object(&view)?,
+        false => {
+            let text =
+                format!("import {number} is taken back: {} suppressions ended", view.released);
+            context.output.line(text)?;
+        }
+    }
+    match view.forgotten {
+        0 => Ok(Status::Done),
+        count => {
+            context.output.flush()?;
+            Err(Failure::new(format!(
+                "{count} of its recipients were forgotten since and stay suppressed, since nobody can name \
+                 them: release those you know by their address"
+            )))
+        }
+    }
+}
+
+fn is_of(entry: &Entry, import: &Import) -> bool {
+    let event = &entry.event;
+    let is_its =
+        || event.value.as_deref().and_then(|value| value.parse().ok()) == Some(import.number);
+    event.action == Action::Import && event.changed && is_its()
 }

@@ -13,6 +13,7 @@ mod codes;
 mod data_dir;
 mod essential;
 mod event;
+mod import;
 mod key_file;
 mod late_store;
 mod policy;
@@ -36,9 +37,10 @@ pub use codes::{Action, Frequency, Reason, Source, Why};
 pub use data_dir::DataDir;
 pub use essential::Essential;
 pub use event::{Event, LinkMark, leaf_hash};
+pub use import::{Import, ImportMark, Withdrawal};
 pub use key_file::{KeyFile, KeyFileError, StoredKey};
 pub use late_store::LateStore;
-pub use policy::{Act, Decision, decide};
+pub use policy::{Act, Decision, decide, withdrawal};
 pub use recipient::{Recipient, RecipientError, RecipientId, Salt, StoreSecret};
 pub use recorder::{Kept, Recorder, RecorderCounts, SpoolSettings, Surroundings};
 pub use spool::{Spool, SpoolMark, Spooled};
@@ -47,7 +49,7 @@ pub use standing::{Preference, Standing, Suppression};
 pub use stats::{Cell, Counts, Span, count};
 pub use store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store,
-    StoreError, Verification,
+    StoreError, Survey, Surveyed, Verification,
 };
 pub use time::{Time, TimeError};
 pub use unclaimed::{Unclaimed, UnclaimedClick, UnclaimedClicks};

@@ -4,6 +4,8 @@
 //! Reasons stand side by side: a recipient has at most one suppression for each scope and
 //! reason, each with its own end, and none replaces another. [`decide`] has the table.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use super::codes::{Action, Frequency, Reason, Why};
@@ -42,12 +44,34 @@ pub enum Act {
         /// When it ends by itself, if it does.
         until: Option<Time>,
     },
+    /// Another system's list says that nothing is to be sent.
+    Import {
+        /// The number of the import.
+        import: u64,
+        /// What is stopped.
+        scope: Scope,
+        /// Why, by that list.
+        reason: Reason,
+        /// When it ends by itself, if it does; a pause does.
+        until: Option<Time>,
+    },
     /// An operator ends a suppression.
     Release {
         /// Exactly the suppression's scope.
         scope: Scope,
         /// Exactly its reason.
         reason: Reason,
+    },
+    /// An operator takes back what an import recorded ([`withdrawal`]).
+    Withdraw {
+        /// The event that recorded it; what another one made or extended since stays.
+        event: u64,
+        /// Exactly the suppression's scope.
+        scope: Scope,
+        /// Exactly its reason.
+        reason: Reason,
+        /// The end that it would have without the import; none, it ends now.
+        until: Option<Time>,
     },
     /// The recipient takes back an opt-out or a pause of theirs that has just been recorded.
     TakeBack {
@@ -111,7 +135,8 @@ impl Act {
             Self::OptIn { .. } | Self::TakeBack { .. } => Action::OptIn,
             Self::Pause { .. } => Action::Pause,
             Self::Suppress { .. } => Action::Suppress,
-            Self::Release { .. } => Action::Release,
+            Self::Import { .. } => Action::Import,
+            Self::Release { .. } | Self::Withdraw { .. } => Action::Release,
             Self::Prefer { .. } => Action::Preference,
             Self::Explain { .. } => Action::Feedback,
             Self::Forget => Action::Forget,
@@ -124,7 +149,9 @@ impl Act {
             Self::OptOut { scope }
             | Self::Pause { scope, .. }
             | Self::Suppress { scope, .. }
+            | Self::Import { scope, .. }
             | Self::Release { scope, .. }
+            | Self::Withdraw { scope, .. }
             | Self::TakeBack { scope, .. }
             | Self::Explain { scope, .. } => Some(scope.clone()),
             Self::OptIn { list } | Self::Prefer { list, .. } => Some(list.clone().into()),
@@ -138,7 +165,9 @@ impl Act {
             Self::OptOut { .. } => Some(Reason::Unsubscribe),
             Self::Pause { .. } => Some(Reason::Pause),
             Self::Suppress { reason, .. }
+            | Self::Import { reason, .. }
             | Self::Release { reason, .. }
+            | Self::Withdraw { reason, .. }
             | Self::TakeBack { reason, .. } => Some(*reason),
             Self::OptIn { .. } | Self::Prefer { .. } | Self::Explain { .. } | Self::Forget => None,
         }
@@ -148,16 +177,20 @@ impl Act {
     pub fn until(&self) -> Option<Time> {
         match self {
             Self::Pause { until, .. } => Some(*until),
-            Self::Suppress { until, .. } | Self::TakeBack { until, .. } => *until,
+            Self::Suppress { until, .. }
+            | Self::Import { until, .. }
+            | Self::Withdraw { until, .. }
+            | Self::TakeBack { until, .. } => *until,
             _ => None,
         }
     }
 
-    /// The event's value: what was chosen.
-    pub fn value(&self) -> Option<&'static str> {
+    /// The event's value: what was chosen, or the import's number.
+    pub fn value(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Prefer { frequency, .. } => Some(frequency.name()),
-            Self::Explain { why, .. } => Some(why.name()),
+            Self::Prefer { frequency, .. } => Some(frequency.name().into()),
+            Self::Explain { why, .. } => Some(why.name().into()),
+            Self::Import { import, .. } => Some(import.to_string().into()),
             _ => None,
         }
     }
@@ -165,7 +198,7 @@ impl Act {
     /// The event that is taken back.
     pub fn undoes(&self) -> Option<u64> {
         match self {
-            Self::TakeBack { event, .. } => Some(*event),
+            Self::TakeBack { event, .. } | Self::Withdraw { event, .. } => Some(*event),
             Self::Prefer { undoes, .. } => *undoes,
             _ => None,
         }
@@ -181,7 +214,18 @@ impl Act {
             Action::Suppress => {
                 Some(Self::Suppress { scope: scope?, reason: event.reason?, until: event.until })
             }
-            Action::Release => Some(Self::Release { scope: scope?, reason: event.reason? }),
+            Action::Import => Some(Self::Import {
+                import: chosen(event)?,
+                scope: scope?,
+                reason: event.reason?,
+                until: event.until,
+            }),
+            Action::Release => match (scope?, event.reason?, event.undoes) {
+                (scope, reason, None) => Some(Self::Release { scope, reason }),
+                (scope, reason, Some(taken)) => {
+                    Some(Self::Withdraw { event: taken, scope, reason, until: event.until })
+                }
+            },
             Action::OptIn => match (scope?, event.reason) {
                 (scope, Some(reason)) => {
                     Some(Self::TakeBack { event: event.undoes?, scope, reason, until: event.until })
@@ -197,11 +241,7 @@ impl Act {
             },
             Action::Feedback => Some(Self::Explain { scope: scope?, why: chosen(event)? }),
             Action::Forget => Some(Self::Forget),
-            Action::Bounce
-            | Action::Complaint
-            | Action::Import
-            | Action::Restore
-            | Action::Describe => None,
+            Action::Bounce | Action::Complaint | Action::Restore | Action::Describe => None,
         }
     }
 }
@@ -229,8 +269,9 @@ pub struct Decision {
 /// | `OptOut` S | unsubscribe for S begins | nothing ¹ | nothing: it has no end |
 /// | `Pause` S until U | pause for S begins | nothing ¹ | it ends at U ¹ |
 /// | `Suppress` S for R until U | R for S begins | nothing | it ends at U |
+/// | `Import` S for R until U | R for S begins | nothing | it ends at U |
 /// | `Release` S of R | nothing | it ends | it ends |
-/// | `TakeBack` N: S of R until U | nothing | it ends at U, or now ² | nothing |
+/// | `TakeBack`, `Withdraw` N: S of R until U | nothing | it ends at U, or now ² | nothing |
 ///
 /// ² if event N made it or extended it last; else nothing.
 /// ¹ and exceptions for lists within S end: the recipient's own act covers those lists again.
@@ -241,7 +282,8 @@ pub struct Decision {
 /// | `Forget` | nothing: suppressions outlive the address | nothing | nothing | nothing |
 ///
 /// `Prefer` keeps how often the recipient wants one list, which suppresses nothing by itself, and
-/// `Explain` changes nothing. `TakeBack` does not bring exceptions back: it only ever restores less
+/// `Explain` changes nothing. `Import` leaves exceptions as they are: another system's list is no later
+/// act of the recipient. `TakeBack` does not bring exceptions back: it only ever restores less
 /// mail than there was.
 ///
 /// Whatever ends no later than it is recorded changes nothing. What is past its end stands no
@@ -271,7 +313,9 @@ pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64)
             let covered = pause.is_active(at) && after.cover_again(scope);
             after.hold(pause, at) || covered
         }
-        Act::Suppress { scope, reason, until } => after.hold(held(scope, *reason, *until), at),
+        Act::Suppress { scope, reason, until } | Act::Import { scope, reason, until, .. } => {
+            after.hold(held(scope, *reason, *until), at)
+        }
         Act::Release { scope, reason } => after.end(scope, *reason),
         Act::OptIn { list } => {
             // What outlasts an opt-in covers essential lists too.
@@ -281,7 +325,8 @@ pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64)
                 .cloned();
             refused.is_none() && come_back(&mut after, list)
         }
-        Act::TakeBack { event: taken, scope, reason, until } => {
+        Act::TakeBack { event: taken, scope, reason, until }
+        | Act::Withdraw { event: taken, scope, reason, until } => {
             after.is_of(scope, *reason, *taken) && after.shorten(scope, *reason, *until, event)
         }
         Act::Prefer { list, frequency, .. } => after.prefer(list, *frequency, since),
@@ -289,6 +334,34 @@ pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64)
     };
     after.settle(at);
     Decision { standing: after, changed, refused }
+}
+
+/// What takes back an import for one recipient, given all their events, oldest first: what stands by
+/// its doing ends, or ends as soon as it would if the import had never been. Whatever else was asked
+/// since counts, also where it changed nothing because the import's suppression stood already.
+pub fn withdrawal(events: &[Event], import: u64) -> Vec<Act> {
+    let (mut now, mut without) = (Standing::default(), Standing::default());
+    let mut own = BTreeSet::new();
+    for event in events {
+        let Some(act) = Act::of(event) else { continue };
+        let since = event.occurred.unwrap_or(event.at);
+        now = decide(&now, &act, event.at, since, event.number).standing;
+        match act {
+            Act::Import { import: of, .. } if of == import => drop(own.insert(event.number)),
+            _ => without = decide(&without, &act, event.at, since, event.number).standing,
+        }
+    }
+    let taken_back = |held: &Suppression| {
+        let (scope, reason) = (held.scope.clone(), held.reason);
+        let until = match without.holding(&scope, reason) {
+            None => None,
+            Some(Suppression { until: Some(until), .. }) => Some(*until),
+            Some(Suppression { until: None, .. }) => return None,
+        };
+        Some(Act::Withdraw { event: held.event, scope, reason, until })
+    };
+    let made = now.suppressions().iter().filter(|held| own.contains(&held.event));
+    made.filter_map(taken_back).collect()
 }
 
 /// Ends what the opt-in ends, and excepts the list from what is wider; every part is tried.
@@ -394,6 +467,96 @@ mod tests {
         }
     }
 
+    /// The row of imports: what stood, what is imported, whether that changes anything.
+    #[test]
+    fn every_cell_of_importing() {
+        use Reason::*;
+        let (sooner, later) = (Some(NOW + 50_000), Some(NOW + 90_000));
+        let import = |reason, until: Option<i64>| Act::Import {
+            import: 1,
+            scope: scope("a"),
+            reason,
+            until: until.map(time),
+        };
+        let cells: &[(&[Act], Act, bool)] = &[
+            (&[], import(Unsubscribe, None), true),
+            (&[opt_out("a")], import(Unsubscribe, None), false),
+            (&[opt_out("a")], import(Bounce, None), true),
+            (&[suppress("a", Manual, None)], import(Manual, later), false),
+            (&[suppress("a", Manual, later)], import(Manual, sooner), false),
+            (&[suppress("a", Manual, sooner)], import(Manual, later), true),
+            (&[suppress("a", Manual, sooner)], import(Manual, None), true),
+            (&[], import(Manual, Some(NOW - 1)), false),
+        ];
+        for (before, act, changed) in cells {
+            let (_, changes) = run(&[before, &[act.clone()][..]].concat());
+            assert_eq!(changes.last(), Some(changed), "{before:?} {act:?}");
+        }
+        let (standing, _) = run(&[
+            opt_out("example.com"),
+            opt_in("news.example.com"),
+            Act::Import { import: 1, scope: Scope::Everything, reason: Unsubscribe, until: None },
+        ]);
+        assert_eq!(
+            stands(&standing, "news.example.com", NOW + 10_000),
+            None,
+            "the exception stays"
+        );
+        assert_eq!(stands(&standing, "other.example", NOW + 10_000), Some(Unsubscribe));
+    }
+
+    /// Events of acts one second apart, as a store would keep them.
+    fn events(acts: &[Act]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (n, act) in acts.iter().enumerate() {
+            let at = time(NOW + n as i64 * 1000);
+            events.push(Event {
+                scope: act.scope(),
+                reason: act.reason(),
+                until: act.until(),
+                value: act.value().map(Cow::into_owned),
+                undoes: act.undoes(),
+                ..Event::new(n as u64 + 1, at, act.action(), crate::ledger::codes::Source::Cli)
+            });
+        }
+        events
+    }
+
+    #[test]
+    fn an_import_is_taken_back_as_if_it_had_never_been() {
+        use Reason::*;
+        let (sooner, later) = (Some(NOW + 50_000), Some(NOW + 90_000));
+        let import = |import, reason, until: Option<i64>| Act::Import {
+            import,
+            scope: scope("a"),
+            reason,
+            until: until.map(time),
+        };
+        let back = |event, reason, until: Option<i64>| {
+            vec![Act::Withdraw { event, scope: scope("a"), reason, until: until.map(time) }]
+        };
+        for (acts, expected) in [
+            (vec![import(1, Bounce, None)], back(1, Bounce, None)),
+            (vec![import(2, Bounce, None)], vec![]),
+            (vec![import(1, Unsubscribe, None), opt_out("a")], vec![]),
+            (vec![opt_out("a"), import(1, Unsubscribe, None)], vec![]),
+            (vec![import(1, Bounce, None), import(2, Bounce, None)], vec![]),
+            (
+                vec![suppress("a", Manual, sooner), import(1, Manual, later)],
+                back(2, Manual, sooner),
+            ),
+            (
+                vec![import(1, Manual, later), suppress("a", Manual, sooner)],
+                back(1, Manual, sooner),
+            ),
+            (vec![import(1, Manual, sooner), suppress("a", Manual, later)], vec![]),
+            (vec![import(1, Bounce, None), release("a", Bounce)], vec![]),
+            (vec![import(1, Bounce, None), back(1, Bounce, None).remove(0)], vec![]),
+        ] {
+            assert_eq!(withdrawal(&events(&acts), 1), expected, "{acts:?}");
+        }
+    }
+
     #[test]
     fn preferences_are_kept_for_each_list_and_suppress_nothing() {
         let prefer = |text, frequency| Act::Prefer { list: list(text), frequency, undoes: None };
@@ -433,7 +596,7 @@ mod tests {
                 scope: act.scope(),
                 reason: act.reason(),
                 until: act.until(),
-                value: act.value().map(str::to_owned),
+                value: act.value().map(Cow::into_owned),
                 undoes: act.undoes(),
                 ..Event::new(1, time(1), act.action(), crate::ledger::Source::Page)
             };

@@ -8,6 +8,7 @@ use super::api_key::ApiKey;
 use super::codes::{Frequency, Source};
 use super::essential::Essential;
 use super::event::{Event, LinkMark};
+use super::import::{Import, ImportMark, Withdrawal};
 use super::policy::Act;
 use super::recipient::{Recipient, RecipientError, RecipientId};
 use super::spool::SpoolMark;
@@ -63,6 +64,56 @@ pub trait Store: fmt::Debug + Send + Sync {
         replayed: SpoolMark,
         now: Time,
     ) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Begins an import that is read as `plan` says, and gives it the next number.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn begin_import(&self, plan: &str) -> Result<Import, StoreError>;
+
+    /// All imports, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn imports(&self) -> Result<Vec<Import>, StoreError>;
+
+    /// As [`Store::record`], for rows of the import `number`: the same transaction keeps that it came
+    /// from `before` to `after`, so that nothing is recorded twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::record`]; [`StoreError::Overtaken`] when it is not at `before`.
+    fn record_import(
+        &self,
+        number: u64,
+        marks: (ImportMark, ImportMark),
+        commands: &[Command],
+        now: Time,
+    ) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Takes back for each of these recipients what an import made or extended, as far as nothing
+    /// else asked for it since ([`super::withdrawal`]); how many suppressions of each.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn withdraw(
+        &self,
+        withdrawal: &Withdrawal,
+        recipients: &[Recipient],
+        now: Time,
+    ) -> Result<Vec<usize>, StoreError>;
+
+    /// Some of those whom events after `after` and up to `upto` were the first to be about, in that
+    /// order, each with what stood when `upto` was the last event: together, from 0 up to any event,
+    /// the whole store as it was then, however much is written meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn survey(&self, after: u64, upto: u64) -> Result<Survey, StoreError>;
 
     /// How far a spool was replayed last; `None` when none ever was.
     ///
@@ -446,6 +497,24 @@ pub struct Holding {
     pub repeats: u64,
 }
 
+/// A part of all who are known ([`Store::survey`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// In the order in which the history first names them.
+    pub recipients: Vec<Surveyed>,
+    /// The event up to which it goes, for the next part to go on behind.
+    pub upto: u64,
+}
+
+/// One who is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surveyed {
+    /// The address as it was first written; `None` once forgotten.
+    pub address: Option<String>,
+    /// What stood then.
+    pub standing: Standing,
+}
+
 /// An event and what is known of it beyond the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -558,6 +627,8 @@ pub enum StoreError {
     Unavailable,
     /// Too much is asked of the store at once, or it took too long.
     Overloaded,
+    /// Another process went on with the same import.
+    Overtaken,
     /// Our own fault: what failed. The log has more.
     Failed(&'static str),
 }
@@ -643,6 +714,9 @@ impl fmt::Display for StoreError {
                 f.write_str("the store takes nothing at the moment: the service's log says why")
             }
             Self::Overloaded => f.write_str("the store is busy: try again later"),
+            Self::Overtaken => f.write_str(
+                "another process goes on with the same import: wait for it to end, then see what it said",
+            ),
         }
     }
 }

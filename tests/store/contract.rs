@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use optout::ledger::{
-    Act, ApiKey, Command, DataDir, Essential, ForgetRequest, Frequency, Note, Page, Reason,
-    Recipient, Role, Source, SqliteStore, Store, Time, WebhookMark, WebhookStart,
+    Act, ApiKey, Command, DataDir, Essential, ForgetRequest, Frequency, ImportMark, Note, Page,
+    Reason, Recipient, Role, Source, SqliteStore, Store, StoreError, Time, WebhookMark,
+    WebhookStart,
 };
 use optout::link::{KeyId, ListId, Scope};
 use tempfile::TempDir;
@@ -64,6 +65,8 @@ macro_rules! holds_for {
                 a_mailing_gets_one_answer_and_the_next_one_waits
                 lists_are_essential_from_one_description_to_the_next
                 a_clock_that_was_set_back_loses_nothing
+                an_import_goes_on_from_where_it_was_left_alone
+                a_survey_is_of_one_moment
                 forgetting_erases_address_and_notes_and_keeps_the_rest
             );
         }
@@ -433,4 +436,53 @@ fn lists_are_essential_from_one_description_to_the_next(subject: &impl Subject) 
         assert!(!stands(3) && stands(4));
         intact(&**store);
     }
+}
+
+fn imported(recipient: &str) -> Command {
+    let scope = Scope::Everything;
+    let act = Act::Import { import: 1, scope, reason: Reason::Bounce, until: None };
+    Command::new(Recipient::parse(recipient).expect("a recipient"), act, Source::Import)
+}
+
+fn an_import_goes_on_from_where_it_was_left_alone(subject: &impl Subject) {
+    let (one, other) = (subject.open(), subject.open());
+    let now = Time::from_millis(1_800_000_000_000).expect("in range");
+    let begun = one.begin_import("a plan").expect("begun");
+    assert_eq!((begun.number, begun.mark), (1, ImportMark::default()));
+    let after = ImportMark { bytes: 10, digest: [1; 32], is_whole: false };
+    one.record_import(1, (begun.mark, after), &[imported("a@example.org")], now).expect("recorded");
+    // Whoever else goes on from the beginning does nothing.
+    let late = other.record_import(1, (begun.mark, after), &[imported("b@example.org")], now);
+    assert!(matches!(late, Err(StoreError::Overtaken)), "{late:?}");
+    let kept = &other.imports().expect("read")[0];
+    assert_eq!((kept.mark, kept.before, kept.last, kept.changed), (after, 0, 1, 1));
+    let whole = ImportMark { is_whole: true, ..after };
+    other.record_import(1, (after, whole), &[imported("a@example.org")], now).expect("recorded");
+    assert!(one.record_import(1, (whole, whole), &[], now).is_err(), "it is over");
+    assert_eq!(one.imports().expect("read")[0].changed, 1);
+    assert_eq!(one.begin_import("a plan").expect("begun").number, 2);
+    assert!(one.verify(&mut |_| {}).expect("read").faults.is_empty());
+}
+
+fn a_survey_is_of_one_moment(subject: &impl Subject) {
+    let store = subject.open();
+    let now = Time::from_millis(1_800_000_000_000).expect("in range");
+    let record = |recipient: &str| store.record(&[imported(recipient)], now).expect("recorded");
+    record("a@example.org");
+    record("b@example.org");
+    let release = Act::Release { scope: Scope::Everything, reason: Reason::Bounce };
+    let a = Recipient::parse("a@example.org").expect("a recipient");
+    store.record(&[Command::new(a, release, Source::Cli)], now).expect("recorded");
+    record("c@example.org");
+    let survey = |upto| {
+        let found = store.survey(0, upto).expect("read");
+        assert_eq!(found.upto, upto);
+        let each = found.recipients.into_iter();
+        each.map(|one| (one.address.expect("an address"), one.standing.active(now).count()))
+            .collect::<Vec<_>>()
+    };
+    let row = |name: &str, stands| (format!("{name}@example.org"), stands);
+    assert_eq!(survey(2), [row("a", 1), row("b", 1)]);
+    assert_eq!(survey(4), [row("a", 0), row("b", 1), row("c", 1)]);
+    assert_eq!(store.survey(2, 4).expect("read").recipients.len(), 1);
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use optout::ledger::{
     ApiKey, Command, DataDir, Entry, Essential, Event, ForgetRequest, Forgotten, Frequency,
-    Holding, KeyFile, LateStore, LinkMark, Look, Outcome, Page, Reason, Recipient, SpoolMark,
-    SpoolSettings, SqliteStore, Standing, Store, StoreError, Time, Verification, WebhookMark,
-    WebhookStart,
+    Holding, Import, ImportMark, KeyFile, LateStore, LinkMark, Look, Outcome, Page, Reason,
+    Recipient, SpoolMark, SpoolSettings, SqliteStore, Standing, Store, StoreError, Survey, Time,
+    Verification, WebhookMark, WebhookStart, Withdrawal,
 };
 use optout::link::{BaseUrl, KeyId, Link, ListId, Scope, SigningKey};
 use optout::serve::{Catalogue, Limits, ListenerSettings, Pages, Settings, Sockets, run};
@@ -128,6 +128,11 @@ macro_rules! through_call {
 through_call! {
     record(commands: &[Command], now: Time) -> Vec<Outcome>;
     record_spooled(commands: &[Command], replayed: SpoolMark, now: Time) -> Vec<Outcome>;
+    begin_import(plan: &str) -> Import;
+    imports() -> Vec<Import>;
+    record_import(number: u64, marks: (ImportMark, ImportMark), rows: &[Command], now: Time) -> Vec<Outcome>;
+    withdraw(withdrawal: &Withdrawal, recipients: &[Recipient], now: Time) -> Vec<usize>;
+    survey(after: u64, upto: u64) -> Survey;
     spool_mark() -> Option<SpoolMark>;
     forget(request: &ForgetRequest, now: Time) -> Forgotten;
     count_repeats(repeats: &[(u64, u32)]) -> ();

@@ -1,5 +1,6 @@
 //! Appending to the history.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use super::row::{Kept, RecipientRow};
 use super::{WorkError, row_number};
 use crate::ledger::codes::{Action, Source};
 use crate::ledger::event::{Event, LinkMark, bounded, leaf_hash};
-use crate::ledger::policy::{Act, decide};
-use crate::ledger::recipient::{RecipientId, StoreSecret};
+use crate::ledger::import::{ImportMark, Withdrawal};
+use crate::ledger::policy::{Act, decide, withdrawal};
+use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
 use crate::ledger::spool::SpoolMark;
 use crate::ledger::store::{Command, Note, Outcome};
 use crate::ledger::time::Time;
@@ -159,6 +161,32 @@ impl<'t> Batch<'t> {
         Ok(outcome)
     }
 
+    /// Takes back for one recipient what an import made; how many suppressions.
+    pub(super) fn withdraw(
+        &mut self,
+        recipient: &Recipient,
+        asked: &Withdrawal,
+    ) -> Result<usize, WorkError> {
+        let id = self.secret.salt(recipient).identify(recipient);
+        let row = self.row(id)?;
+        let last = row.last;
+        if last.is_some() {
+            self.rows.insert(id, row);
+        }
+        let mut events = read::events_about(self.transaction, last, u64::MAX, usize::MAX)?;
+        events.reverse();
+        let mut changed = 0;
+        for act in withdrawal(&events, asked.import) {
+            let command = Command {
+                actor: asked.actor.clone(),
+                note: Some(asked.note.clone()),
+                ..Command::new(recipient.clone(), act, Source::Cli)
+            };
+            changed += usize::from(self.apply(&command)?.changed);
+        }
+        Ok(changed)
+    }
+
     /// Records that a list became essential or ordinary, unless it is so already; whether it did.
     pub(super) fn describe(
         &mut self,
@@ -202,7 +230,7 @@ impl<'t> Batch<'t> {
                 && event.source == command.source
                 && event.scope == command.act.scope()
                 && event.reason == command.act.reason()
-                && event.value.as_deref() == command.act.value()
+                && event.value.as_deref() == command.act.value().as_deref()
                 && hashes.note.is_none_or(|note| event.note == Some(note))
                 && hashes.link.is_none_or(|link| event.link == Some(link))
         };
@@ -215,6 +243,10 @@ impl<'t> Batch<'t> {
             }
             if is_same(&stored.event) {
                 return Ok(true);
+            }
+            // It counts on its own if the import is taken back.
+            if stored.event.action == Action::Import && stored.event.changed {
+                return Ok(false);
             }
             next = stored.prior;
         }
@@ -249,7 +281,7 @@ impl<'t> Batch<'t> {
             scope: command.act.scope(),
             reason: command.act.reason(),
             until: command.act.until(),
-            value: command.act.value().map(str::to_owned),
+            value: command.act.value().map(Cow::into_owned),
             actor: command.actor.as_deref().map(bounded),
             key: command.key,
             campaign: command.campaign.as_deref().filter(|text| !text.is_empty()).map(bounded),
@@ -317,6 +349,44 @@ pub(super) fn keep_spool_mark(
     transaction
         .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('spool', ?1)")?
         .execute([value])?;
+    Ok(())
+}
+
+/// Keeps how far an import came, with what the transaction records of it.
+pub(super) fn keep_import_mark(
+    transaction: &Transaction<'_>,
+    number: u64,
+    (before, after): (ImportMark, ImportMark),
+) -> Result<(), WorkError> {
+    let moved = transaction
+        .prepare_cached(
+            "UPDATE import SET bytes = ?4, digest = ?5, is_whole = ?6
+             WHERE number = ?1 AND bytes = ?2 AND digest = ?3 AND NOT is_whole",
+        )?
+        .execute(params![
+            row_number(number),
+            row_number(before.bytes),
+            before.digest,
+            row_number(after.bytes),
+            after.digest,
+            after.is_whole
+        ])?;
+    if moved == 1 { Ok(()) } else { Err(WorkError::Overtaken) }
+}
+
+/// Counts what an import recorded.
+pub(super) fn count_import(
+    transaction: &Transaction<'_>,
+    number: u64,
+    outcomes: &[Outcome],
+) -> Result<(), WorkError> {
+    let changed = outcomes.iter().filter(|outcome| outcome.changed).count() as u64;
+    let last = outcomes.iter().filter_map(|outcome| outcome.event).max().unwrap_or(0);
+    transaction
+        .prepare_cached(
+            "UPDATE import SET changed = changed + ?2, last = max(last, ?3) WHERE number = ?1",
+        )?
+        .execute([number, changed, last].map(row_number))?;
     Ok(())
 }
 

@@ -39,13 +39,14 @@ use crate::ledger::codes::Frequency;
 use crate::ledger::data_dir::{DataDir, io_error};
 use crate::ledger::essential::Essential;
 use crate::ledger::event::{Event, LinkMark};
+use crate::ledger::import::{Import, ImportMark, Withdrawal};
 use crate::ledger::key_file::KeyFile;
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
 use crate::ledger::spool::SpoolMark;
 use crate::ledger::standing::Standing;
 use crate::ledger::store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, StoreError,
-    Verification,
+    Survey, Verification,
 };
 use crate::ledger::time::Time;
 use crate::ledger::webhook::{WebhookMark, WebhookStart};
@@ -63,6 +64,9 @@ const BACKGROUND_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Recipients that are read into memory at a time.
 const WARM_SLICE: usize = 10_000;
+
+/// Events that one part of a survey goes through.
+const SURVEY_SLICE: u64 = 5_000;
 
 /// Recipients of one mailing that are admitted in one transaction.
 const ADMITTED_TOGETHER: usize = 500;
@@ -296,6 +300,7 @@ impl SqliteStore {
         match error {
             WorkError::Sql(error) => sql_error(&self.dir.database(), error),
             WorkError::Damaged(detail) => StoreError::Damaged { path: self.dir.database(), detail },
+            WorkError::Overtaken => StoreError::Overtaken,
             WorkError::Newer(found) => {
                 StoreError::Newer { path: self.dir.database(), found, known: schema::KNOWN }
             }
@@ -322,6 +327,60 @@ impl Store for SqliteStore {
             append::keep_spool_mark(batch.transaction(), replayed)?;
             batch.apply_all(commands)
         })
+    }
+
+    fn begin_import(&self, plan: &str) -> Result<Import, StoreError> {
+        self.write(|transaction| {
+            let before = read::last_event(transaction)?.map_or(0, |event| event.number);
+            let number: u64 = transaction.query_row(
+                "INSERT INTO import (plan, before, last, bytes, digest, changed, is_whole)
+                 VALUES (?1, ?2, ?2, 0, ?3, 0, 0) RETURNING number",
+                params![plan, row_number(before), ImportMark::default().digest],
+                |row| row.get(0),
+            )?;
+            let (plan, mark) = (plan.to_owned(), ImportMark::default());
+            Ok(Import { number, plan, before, last: before, changed: 0, mark })
+        })
+    }
+
+    fn imports(&self) -> Result<Vec<Import>, StoreError> {
+        self.read(|transaction| read::imports(transaction))
+    }
+
+    fn record_import(
+        &self,
+        number: u64,
+        marks: (ImportMark, ImportMark),
+        commands: &[Command],
+        now: Time,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        self.append(now, |batch| {
+            append::keep_import_mark(batch.transaction(), number, marks)?;
+            let outcomes = batch.apply_all(commands)?;
+            append::count_import(batch.transaction(), number, &outcomes)?;
+            Ok(outcomes)
+        })
+    }
+
+    fn withdraw(
+        &self,
+        withdrawal: &Withdrawal,
+        recipients: &[Recipient],
+        now: Time,
+    ) -> Result<Vec<usize>, StoreError> {
+        self.append(now, |batch| {
+            recipients.iter().map(|recipient| batch.withdraw(recipient, withdrawal)).collect()
+        })
+    }
+
+    fn survey(&self, after: u64, upto: u64) -> Result<Survey, StoreError> {
+        let end = upto.min(after.saturating_add(SURVEY_SLICE));
+        let ids = self.read(|transaction| read::first_named(transaction, after, end))?;
+        let recipients = self.read_about(&ids, |transaction, heads| {
+            let each = ids.iter().zip(heads);
+            each.map(|(&id, &head)| read::surveyed(transaction, id, head, upto)).collect()
+        })?;
+        Ok(Survey { recipients, upto: end })
     }
 
     fn spool_mark(&self) -> Result<Option<SpoolMark>, StoreError> {
@@ -617,6 +676,8 @@ enum WorkError {
     Damaged(String),
     /// A newer program has changed the schema since.
     Newer(i64),
+    /// An import is not where it was left.
+    Overtaken,
 }
 
 impl From<rusqlite::Error> for WorkError {

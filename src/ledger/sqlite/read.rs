@@ -10,9 +10,10 @@ use super::{Watch, WorkError, row_number, schema, webhook};
 use crate::ledger::api_key::ApiKey;
 use crate::ledger::essential::Essential;
 use crate::ledger::event::Event;
+use crate::ledger::import::{Import, ImportMark};
 use crate::ledger::recipient::RecipientId;
 use crate::ledger::spool::SpoolMark;
-use crate::ledger::store::{Entry, Look, Page};
+use crate::ledger::store::{Entry, Look, Page, Surveyed};
 use crate::link::Scope;
 
 /// A row of the table `event`.
@@ -211,6 +212,62 @@ pub(super) fn recipients(
     let from = from.map_or_else(Vec::new, |id| id.0.to_vec());
     let ids = statement.query_map((from, row_number(limit as u64)), |row| row.get(0))?;
     Ok(ids.map(|id| id.map(RecipientId)).collect::<Result<_, _>>()?)
+}
+
+/// Whom the events after `after` and up to `upto` were the first to be about, in their order.
+pub(super) fn first_named(
+    connection: &Connection,
+    after: u64,
+    upto: u64,
+) -> Result<Vec<RecipientId>, WorkError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT body FROM event WHERE number > ?1 AND number <= ?2 AND prior IS NULL ORDER BY number",
+    )?;
+    let mut rows = statement.query([after, upto].map(row_number))?;
+    let mut ids = Vec::new();
+    while let Some(row) = rows.next()? {
+        ids.extend(row.get_ref(0)?.as_blob().ok().and_then(Event::recipient_in));
+    }
+    Ok(ids)
+}
+
+/// What stood for a recipient when `upto` was the last event, and the address if it is there now.
+pub(super) fn surveyed(
+    transaction: &Transaction<'_>,
+    id: RecipientId,
+    head: Option<u64>,
+    upto: u64,
+) -> Result<Surveyed, WorkError> {
+    let row = RecipientRow::current(transaction, id, head)?;
+    let address = address(transaction, row.address)?;
+    if row.last <= Some(upto) {
+        return Ok(Surveyed { address, standing: row.standing });
+    }
+    let mut then = RecipientRow::default();
+    for event in events_about(transaction, row.last, upto + 1, usize::MAX)?.iter().rev() {
+        if then.follow(event).is_none() {
+            let detail = format!("event {} says too little to be followed", event.number);
+            return Err(WorkError::Damaged(detail));
+        }
+    }
+    Ok(Surveyed { address, standing: then.standing })
+}
+
+pub(super) fn imports(connection: &Connection) -> Result<Vec<Import>, WorkError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT number, plan, before, last, changed, bytes, digest, is_whole FROM import ORDER BY number",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(Import {
+            number: row.get(0)?,
+            plan: row.get(1)?,
+            before: row.get(2)?,
+            last: row.get(3)?,
+            changed: row.get(4)?,
+            mark: ImportMark { bytes: row.get(5)?, digest: row.get(6)?, is_whole: row.get(7)? },
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn repeats_of(connection: &Connection, id: RecipientId) -> Result<u64, WorkError> {

@@ -95,6 +95,17 @@ const MIGRATIONS: &[&str] = &[
          error TEXT,
          stopped INTEGER
      ) STRICT;",
+    // How far each import came; its events carry its number.
+    "CREATE TABLE import (
+         number INTEGER PRIMARY KEY,
+         plan TEXT NOT NULL,
+         before INTEGER NOT NULL,
+         last INTEGER NOT NULL,
+         bytes INTEGER NOT NULL,
+         digest BLOB NOT NULL,
+         changed INTEGER NOT NULL,
+         is_whole INTEGER NOT NULL
+     ) STRICT;",
 ];
 
 /// The schema that this program knows.
@@ -113,6 +124,7 @@ pub(super) const TABLES: &[&str] = &[
     "description",
     "sending",
     "webhook",
+    "import",
 ];
 
 /// What to do with a database that holds nothing yet.

@@ -1,0 +1,628 @@
+//! What the files of each provider state, in one table ([`MAPPINGS`]), and how a row of them becomes
+//! what is recorded.
+//!
+//! | file | known by the fields | reason | since | scope, where `--list` names none |
+//! |---|---|---|---|---|
+//! | `optout export` | `recipient scope reason since until` | `reason` | `since` | `scope` |
+//! | Postmark | `EmailAddress SuppressionReason` | `SpamComplaint`: complaint; `HardBounce`: bounce; `ManualSuppression`: unsubscribe, or manual when its `Origin` is not `Recipient` | `CreatedAt` | everything |
+//! | SendGrid groups | `email group_id` | unsubscribe | `created_at` | of the group, by `--map` |
+//! | SendGrid bounces | `email reason status` | bounce for a status of 5; others are no suppressions | `created` | everything |
+//! | SendGrid spam reports | `email created ip` | complaint | `created` | everything |
+//! | SendGrid, others | `email created` | none: needs `--reason` | `created` | none: needs `--list` |
+//! | Mailgun bounces | `address error` | bounce | `created_at` | everything |
+//! | Mailgun unsubscribes | `address tags` | unsubscribe | `created_at` | `*`: everything; of other tags, by `--map` |
+//! | Mailgun complaints | `address created_at`, and `--from mailgun` | complaint | `created_at` | everything |
+//! | Amazon SES | `EmailAddress Reason`, or two columns without header | `COMPLAINT`, `BOUNCE` | `LastUpdateTime` | everything |
+//! | listmonk | `uuid email status` | none: needs `--status` | none | none: needs `--list` |
+//! | Mailchimp unsubscribed | `Email Address UNSUB_TIME` | unsubscribe | `UNSUB_TIME`, in UTC | none: needs `--list` |
+//! | Mailchimp cleaned | `Email Address CLEAN_TIME` | bounce | `CLEAN_TIME`, in UTC | none: needs `--list` |
+//! | Mailchimp API | `email_address status` | `unsubscribed`: unsubscribe; `cleaned`: bounce; others are no suppressions | `last_changed` | of `list_id`, by `--map` |
+//! | Mailchimp reports | `email_address campaign_id` | unsubscribe | `timestamp` | of `list_id`, by `--map` |
+//! | any other CSV or NDJSON | a column with addresses | `reason`, else `--reason` or `--status` | `since`, `occurred`, `created_at` and the like | `scope` or `list` |
+//! | one address a line | | `--reason` | none | `--list` |
+//!
+//! `--list` stands for the scope of every row whose own is not `--map`ped.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::rows::Row;
+use super::times;
+use crate::ledger::{Note, Reason, Recipient, Time};
+use crate::link::Scope;
+
+/// Whose export a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// What `optout export` writes
+    Optout,
+    Postmark,
+    Sendgrid,
+    Mailgun,
+    Ses,
+    Listmonk,
+    Mailchimp,
+    /// Any CSV or NDJSON, or one address a line
+    Plain,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Optout => "optout",
+            Self::Postmark => "Postmark",
+            Self::Sendgrid => "SendGrid",
+            Self::Mailgun => "Mailgun",
+            Self::Ses => "Amazon SES",
+            Self::Listmonk => "listmonk",
+            Self::Mailchimp => "Mailchimp",
+            Self::Plain => "no provider",
+        })
+    }
+}
+
+/// What a kind of file states, and where.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    pub format: Format,
+    /// What the file holds.
+    pub what: &'static str,
+    /// Its fields, by which it is known.
+    fields: &'static [&'static str],
+    /// Whether these are too common to tell whose they are.
+    only_when_named: bool,
+    address: &'static [&'static str],
+    since: &'static [&'static str],
+    /// Whether times without an offset are UTC.
+    is_utc: bool,
+    reason: Stated<Reason>,
+    scope: Stated<Scope>,
+}
+
+/// Where a row states something.
+#[derive(Debug)]
+enum Stated<T: 'static> {
+    /// Nowhere: it has to be said.
+    Nowhere,
+    /// Every row of such a file has the same.
+    Always(T),
+    /// In one of these fields, by our own names.
+    Plainly(&'static [&'static str]),
+    /// In these fields, by the provider's names.
+    In(&'static [&'static str]),
+}
+
+const ADDRESSES: &[&str] = &[
+    "email",
+    "email address",
+    "emailaddress",
+    "email_address",
+    "e-mail",
+    "mail",
+    "address",
+    "recipient",
+];
+
+const TIMES: &[&str] = &[
+    "since",
+    "occurred",
+    "occurred_at",
+    "unsubscribed_at",
+    "created",
+    "created_at",
+    "timestamp",
+    "date",
+];
+
+const PLAIN: Mapping = Mapping {
+    format: Format::Plain,
+    what: "suppressions",
+    fields: &[],
+    only_when_named: false,
+    address: ADDRESSES,
+    since: TIMES,
+    is_utc: false,
+    reason: Stated::Plainly(&["reason"]),
+    scope: Stated::Plainly(&["scope", "list"]),
+};
+
+/// In the order in which they are tried.
+const MAPPINGS: &[Mapping] = &[
+    Mapping {
+        format: Format::Optout,
+        fields: &["recipient", "scope", "reason", "since", "until"],
+        address: &["recipient"],
+        since: &["since"],
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Postmark,
+        fields: &["EmailAddress", "SuppressionReason"],
+        since: &["CreatedAt"],
+        reason: Stated::In(&["SuppressionReason", "Origin"]),
+        scope: Stated::Always(Scope::Everything),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Sendgrid,
+        what: "group unsubscribes",
+        fields: &["email", "group_id"],
+        since: &["created_at", "created"],
+        reason: Stated::Always(Reason::Unsubscribe),
+        scope: Stated::In(&["group_name", "group_id"]),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Sendgrid,
+        what: "bounces",
+        fields: &["email", "reason", "status", "created"],
+        since: &["created"],
+        reason: Stated::In(&["status"]),
+        scope: Stated::Always(Scope::Everything),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Sendgrid,
+        what: "spam reports",
+        fields: &["email", "created", "ip"],
+        since: &["created"],
+        reason: Stated::Always(Reason::Complaint),
+        scope: Stated::Always(Scope::Everything),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Sendgrid,
+        what: "addresses",
+        fields: &["email", "created"],
+        since: &["created"],
+        reason: Stated::Nowhere,
+        scope: Stated::Nowhere,
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Mailgun,
+        what: "bounces",
+        fields: &["address", "error"],
+        since: &["created_at"],
+        reason: Stated::Always(Reason::Bounce),
+        scope: Stated::Always(Scope::Everything),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Mailgun,
+        what: "unsubscribes",
+        fields: &["address", "tags"],
+        since: &["created_at"],
+        reason: Stated::Always(Reason::Unsubscribe),
+        scope: Stated::In(&["tags"]),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Mailgun,
+        what: "complaints",
+        fields: &["address", "created_at"],
+        only_when_named: true,
+        since: &["created_at"],
+        reason: Stated::Always(Reason::Complaint),
+        scope: Stated::Always(Scope::Everything),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Ses,
+        fields: &["EmailAddress", "Reason"],
+        since: &["LastUpdateTime"],
+        reason: Stated::In(&["Reason"]),
+        scope: Stated::Always(Scope::Everything),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Listmonk,
+        what: "subscribers",
+        fields: &["uuid", "email", "status"],
+        since: &[],
+        reason: Stated::Nowhere,
+        scope: Stated::Nowhere,
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Mailchimp,
+        what: "unsubscribed contacts",
+        fields: &["Email Address", "UNSUB_TIME"],
+        since: &["UNSUB_TIME"],
+        is_utc: true,
+        reason: Stated::Always(Reason::Unsubscribe),
+        scope: Stated::Nowhere,
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Mailchimp,
+        what: "cleaned contacts",
+        fields: &["Email Address", "CLEAN_TIME"],
+        since: &["CLEAN_TIME"],
+        is_utc: true,
+        reason: Stated::Always(Reason::Bounce),
+        scope: Stated::Nowhere,
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Mailchimp,
+        what: "subscribed contacts",
+        fields: &["Email Address", "LEID"],
+        since: &[],
+        reason: Stated::Nowhere,
+        scope: Stated::Nowhere,
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Mailchimp,
+        what: "contacts",
+        fields: &["email_address", "status"],
+        since: &["last_changed"],
+        reason: Stated::In(&["status"]),
+        scope: Stated::In(&["list_id"]),
+        ..PLAIN
+    },
+    Mapping {
+        format: Format::Mailchimp,
+        what: "unsubscribes of a campaign",
+        fields: &["email_address", "campaign_id"],
+        since: &["timestamp"],
+        reason: Stated::Always(Reason::Unsubscribe),
+        scope: Stated::In(&["list_id"]),
+        ..PLAIN
+    },
+    PLAIN,
+];
+
+/// What is said beside the file.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub column: Option<String>,
+    pub list: Option<Scope>,
+    pub reason: Option<Reason>,
+    pub status: Vec<StatusMeaning>,
+    pub map: Vec<GroupScope>,
+    pub is_utc: bool,
+}
+
+/// That a status means a reason: `COLUMN=VALUE:REASON`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StatusMeaning {
+    column: String,
+    value: String,
+    reason: Reason,
+}
+
+impl std::str::FromStr for StatusMeaning {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "write COLUMN=VALUE:REASON, such as status=blocklisted:manual";
+        let (column, meaning) = text.split_once('=').ok_or(form)?;
+        let (value, reason) = meaning.rsplit_once(':').ok_or(form)?;
+        Ok(Self { column: column.to_owned(), value: value.to_owned(), reason: reason.parse()? })
+    }
+}
+
+/// That a provider's group, tag or audience is a scope: `NAME=SCOPE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GroupScope {
+    name: String,
+    scope: Scope,
+}
+
+impl std::str::FromStr for GroupScope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, scope) = text
+            .rsplit_once('=')
+            .ok_or("write NAME=SCOPE, such as 'Weekly news=weekly.news.example.com'")?;
+        Ok(Self {
+            name: name.to_owned(),
+            scope: scope.parse().map_err(|e| format!("{scope}: {e}"))?,
+        })
+    }
+}
+
+/// How the rows of one file are understood.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub mapping: &'static Mapping,
+    address: String,
+    said: Said,
+}
+
+/// What a row asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub recipient: Recipient,
+    pub scopes: Vec<Scope>,
+    pub reason: Reason,
+    pub since: Option<Time>,
+    pub until: Option<Time>,
+    pub note: Option<Note>,
+}
+
+impl Reading {
+    /// Of a file with these fields.
+    ///
+    /// # Errors
+    ///
+    /// When nobody knows where it states what it has to, in words that say what to do.
+    pub(super) fn of(
+        names: &[impl AsRef<str>],
+        is_list: bool,
+        from: Option<Format>,
+        said: Said,
+    ) -> Result<Self, String> {
+        let has =
+            |wanted: &&str| names.iter().any(|name| name.as_ref().eq_ignore_ascii_case(wanted));
+        let fits = |mapping: &&Mapping| {
+            from.map_or(!mapping.only_when_named, |from| mapping.format == from)
+                && mapping.fields.iter().all(has)
+        };
+        let mapping = MAPPINGS.iter().find(fits).ok_or_else(|| {
+            format!(
+                "it has not the fields of an export of {}: leave --from out to have it looked at",
+                from.unwrap_or(Format::Plain)
+            )
+        })?;
+        let address = match &said.column {
+            Some(column) if has(&&**column) => column.clone(),
+            Some(column) => return Err(format!("there is no column {column:?}")),
+            None => mapping
+                .address
+                .iter()
+                .find(|name| has(name))
+                .ok_or("which column holds the addresses? Name it with --column NAME")?
+                .to_string(),
+        };
+        let reading = Self { mapping, address, said };
+        reading.check(is_list, has)?;
+        Ok(reading)
+    }
+
+    /// Everything that a row needs is stated or said, and nothing is said that is stated.
+    fn check(&self, is_list: bool, has: impl Fn(&&str) -> bool) -> Result<(), String> {
+        let Self { mapping, said, .. } = self;
+        for meaning in &said.status {
+            if !has(&&*meaning.column) {
+                return Err(format!("there is no column {:?}", meaning.column));
+            }
+        }
+        let is_said = said.reason.is_some() || !said.status.is_empty();
+        let (states_reason, states_scope) =
+            (mapping.reason.is_stated(&has), mapping.scope.is_stated(&has));
+        match mapping.format {
+            _ if states_reason && is_said && mapping.format != Format::Plain => {
+                return Err("it states its reasons: leave --reason and --status out".to_owned());
+            }
+            Format::Listmonk if said.status.is_empty() => {
+                return Err("a listmonk subscriber export does not say which lists were left, and only its \
+                            statuses say that mail is unwanted: say what they mean, as with --status \
+                            status=blocklisted:manual, and name the scope with --list"
+                    .to_owned());
+            }
+            Format::Mailchimp if mapping.what == "subscribed contacts" && !is_said => {
+                return Err(
+                    "these are Mailchimp's subscribed contacts, whom nothing keeps from being \
+                            written to: import those that are unsubscribed or cleaned"
+                        .to_owned(),
+                );
+            }
+            _ => {}
+        }
+        let what = match is_list {
+            true => "one address a line states neither reason nor scope",
+            false => "it does not state everything",
+        };
+        let missing: Vec<_> = [
+            (!states_reason && !is_said).then_some("--reason REASON"),
+            (!states_scope && said.list.is_none()).then_some("--list SCOPE"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match missing[..] {
+            [] => Ok(()),
+            _ => Err(format!("{what}: say it with {}", missing.join(" and "))),
+        }
+    }
+
+    /// Everything by which the same file would be read otherwise.
+    pub(super) fn plan(&self) -> String {
+        format!("{} {}; {}; {:?}", self.mapping.format, self.mapping.what, self.address, self.said)
+    }
+
+    /// What a row asks for; `None` when it is no suppression.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the row.
+    pub(super) fn read(&self, row: &Row, now: Time) -> Result<Option<Asked>, String> {
+        let Some(reason) = self.reason(row)? else { return Ok(None) };
+        let recipient = recipient(&row.text(&self.address))?;
+        let scopes = self.scopes(row)?;
+        let since = self.first_of(row, self.mapping.since);
+        let since = times::parse(&row.text(since), self.mapping.is_utc || self.said.is_utc)?;
+        let until = match self.mapping.format {
+            Format::Optout | Format::Plain => times::parse(&row.text("until"), self.said.is_utc)?,
+            _ => None,
+        };
+        match (reason, until) {
+            // It is over, or there never was one.
+            (_, Some(until)) if until <= now => return Ok(None),
+            (Reason::Unsubscribe, Some(_)) => return Err("an unsubscribe has no end".to_owned()),
+            (Reason::Pause, None) => {
+                return Err("a pause needs its end, in the column until".to_owned());
+            }
+            _ => {}
+        }
+        let note = self.note(row, since.is_some());
+        Ok(Some(Asked { recipient, scopes, reason, since, until, note }))
+    }
+
+    fn first_of(&self, row: &Row, names: &[&'static str]) -> &'static str {
+        names.iter().find(|name| row.get(name).is_some()).copied().unwrap_or("")
+    }
+
+    fn reason(&self, row: &Row) -> Result<Option<Reason>, String> {
+        if !self.said.status.is_empty() {
+            let means = |meaning: &&StatusMeaning| row.text(&meaning.column) == meaning.value;
+            return Ok(self.said.status.iter().find(means).map(|meaning| meaning.reason));
+        }
+        match &self.mapping.reason {
+            Stated::Always(reason) => Ok(Some(*reason)),
+            Stated::Nowhere => Ok(self.said.reason),
+            Stated::Plainly(names) => {
+                let text = row.text(self.first_of(row, names));
+                match (text.parse(), self.said.reason) {
+                    (Ok(reason), _) | (Err(_), Some(reason)) => Ok(Some(reason)),
+                    (Err(what), None) => Err(what),
+                }
+            }
+            Stated::In(_) => providers_reason(self.mapping.format, row),
+        }
+    }
+
+    fn scopes(&self, row: &Row) -> Result<Vec<Scope>, String> {
+        let otherwise =
+            |own: Option<Scope>| self.said.list.clone().or(own).map(|scope| vec![scope]);
+        let unsaid = || "it states no scope: say it with --list SCOPE".to_owned();
+        match &self.mapping.scope {
+            Stated::Nowhere => otherwise(None).ok_or_else(unsaid),
+            Stated::Always(scope) => otherwise(Some(scope.clone())).ok_or_else(unsaid),
+            Stated::Plainly(names) => match &*row.text(self.first_of(row, names)) {
+                "" => otherwise(None).ok_or_else(unsaid),
+                text => Ok(vec![text.parse().map_err(|e| format!("its scope: {e}"))?]),
+            },
+            Stated::In(names) => self.groups(row, names),
+        }
+    }
+
+    /// The scopes of groups, of which a row may have several.
+    fn groups(&self, row: &Row, names: &[&'static str]) -> Result<Vec<Scope>, String> {
+        let mapped = |name: &str| {
+            let own = self.said.map.iter().find(|own| own.name == name);
+            own.map(|own| own.scope.clone()).or_else(|| self.said.list.clone())
+        };
+        let group = |name: &str| self.group(name, &mapped);
+        match names.iter().find_map(|name| row.get(name).and_then(Value::as_array)) {
+            Some(several) if several.is_empty() => return Ok(vec![group("*")?]),
+            Some(several) => {
+                return several
+                    .iter()
+                    .map(|name| group(name.as_str().unwrap_or_default()))
+                    .collect();
+            }
+            None => {}
+        }
+        let texts: Vec<_> = names.iter().map(|name| row.text(name)).collect();
+        let is_mapped = |text: &&Cow<'_, str>| self.said.map.iter().any(|own| own.name == ***text);
+        let text =
+            texts.iter().find(is_mapped).or_else(|| texts.iter().find(|text| !text.is_empty()));
+        group(text.map_or("*", |text| text)).map(|scope| vec![scope])
+    }
+
+    fn group(&self, name: &str, mapped: &impl Fn(&str) -> Option<Scope>) -> Result<Scope, String> {
+        mapped(name).or_else(|| (name == "*").then_some(Scope::Everything)).ok_or_else(|| {
+            format!("nobody said what {name:?} is: say it with --map {name:?}=SCOPE, or --list SCOPE for all")
+        })
+    }
+
+    /// What the row states beyond what was understood, where forgetting reaches it.
+    fn note(&self, row: &Row, has_since: bool) -> Option<Note> {
+        let is_used = |name: &str| {
+            let is = |used: &&str| used.eq_ignore_ascii_case(name);
+            let is_ours = matches!(self.mapping.format, Format::Optout | Format::Plain);
+            is(&&*self.address)
+                || (has_since && is(&self.first_of(row, self.mapping.since)))
+                || (is_ours && ["until", "scope", "list"].iter().any(is))
+                || (is_ours && is(&"reason") && row.text(name).parse::<Reason>().is_ok())
+        };
+        let is_empty = |value: &Value| value.is_null() || value.as_str().is_some_and(str::is_empty);
+        let mut fields: serde_json::Map<String, Value> = row
+            .fields
+            .iter()
+            .filter(|(name, value)| !is_used(name) && !is_empty(value))
+            .map(|(name, value)| (name.to_string(), value.clone()))
+            .collect();
+        let mut left_out = 0;
+        while !fields.is_empty() {
+            // JSON escapes control characters in ASCII; the others have no place in a note.
+            let text = serde_json::to_string(&fields).ok()?;
+            let text: String = text.chars().filter(|c| !c.is_control()).collect();
+            if let Ok(note) = Note::parse(&text) {
+                return note;
+            }
+            let longest =
+                fields.iter().max_by_key(|(name, value)| name.len() + value.to_string().len());
+            let longest = longest.map(|(name, _)| name.clone())?;
+            left_out += 1;
+            fields.remove(&longest);
+            fields.insert("fields too long to be kept".to_owned(), Value::from(left_out));
+        }
+        None
+    }
+}
+
+impl<T> Stated<T> {
+    fn is_stated(&self, has: impl Fn(&&str) -> bool) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::Always(_) | Self::In(_) => true,
+            Self::Plainly(names) => names.iter().any(has),
+        }
+    }
+}
+
+/// What a provider's own word for the reason means; `None` when it is no suppression.
+fn providers_reason(format: Format, row: &Row) -> Result<Option<Reason>, String> {
+    let (field, word) = match format {
+        Format::Postmark => ("SuppressionReason", row.text("SuppressionReason")),
+        Format::Ses => ("Reason", row.text("Reason")),
+        _ => ("status", row.text("status")),
+    };
+    let reason = match (format, &*word) {
+        (Format::Postmark, "SpamComplaint") => Reason::Complaint,
+        (Format::Postmark, "HardBounce") => Reason::Bounce,
+        (Format::Postmark, "ManualSuppression") => match &*row.text("Origin") {
+            "Recipient" => Reason::Unsubscribe,
+            _ => Reason::Manual,
+        },
+        (Format::Ses, "COMPLAINT") => Reason::Complaint,
+        (Format::Ses, "BOUNCE") => Reason::Bounce,
+        // RFC 3463 section 3.1: 5 is permanent. Without a status there is only the list's name to go by.
+        (Format::Sendgrid, status) if status.is_empty() || status.starts_with('5') => {
+            Reason::Bounce
+        }
+        (Format::Sendgrid, status) if status.starts_with('4') => return Ok(None),
+        (Format::Mailchimp, "unsubscribed") => Reason::Unsubscribe,
+        (Format::Mailchimp, "cleaned") => Reason::Bounce,
+        (Format::Mailchimp, _) => return Ok(None),
+        _ => return Err(format!("{field} {word:?} is none that {format} has")),
+    };
+    Ok(Some(reason))
+}
+
+/// One address, and nothing beside it: a name or a second address would make another recipient of it.
+fn recipient(text: &str) -> Result<Recipient, String> {
+    let recipient = Recipient::parse(text).map_err(|e| e.to_string())?;
+    let is_special = |c: char| {
+        c.is_whitespace()
+            || matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | '@' | '\\' | ',' | '"')
+    };
+    let is_quoted = |local: &str| local.len() > 2 && local.starts_with('"') && local.ends_with('"');
+    match text.rsplit_once('@') {
+        None => Err("it holds no address".to_owned()),
+        // RFC 5321 section 4.1.2: these need quotes.
+        Some((local, _)) if !is_quoted(local) && local.contains(is_special) => {
+            Err("there is more than one address, or something beside it".to_owned())
+        }
+        Some(_) => Ok(recipient),
+    }
+}

@@ -1,0 +1,446 @@
+//! `optout import`
+//!
+//! [`rows`] reads rows, whatever the file's shape; [`formats`] has the table that says what a row of
+//! which provider means; here they are recorded, many in one transaction, together with how far the
+//! file was read.
+
+mod formats;
+mod rejects;
+mod rows;
+mod text;
+mod times;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::input::{Compression, Done, Input};
+use super::{Context, Failure, Status, output, user};
+use crate::ledger::{
+    Act, Command, Import as Begun, ImportMark, Reason, Recipient, Source, SqliteStore, Store, Time,
+    decide,
+};
+use crate::link::Scope;
+use formats::{Asked, Format, GroupScope, Reading, Said, StatusMeaning};
+use rejects::Rejects;
+use rows::Rows;
+
+/// Rows in one transaction: enough that syncing costs little, and few enough that a click which waits
+/// behind them is answered soon.
+const BATCH: usize = 2_000;
+
+/// Bring suppressions in
+///
+/// Whose export the file is, its shape and its compression (gzip, zstd) are seen from its content, and
+/// said. Text has to be UTF-8. What stands already is never weakened; rows that cannot be read go to a
+/// file with their lines, and the rest goes on. An import that was interrupted goes on where it stopped
+/// when it is started again. Makes the store too where there is none.
+///
+/// Each import has a number: `optout release --import N --note WHY` takes it back.
+///
+/// What is read of whom (where --list names the scope, it is that):
+///
+///   optout export            reason, since, until and scope as they stand in it
+///   Postmark                 SpamComplaint: complaint; HardBounce: bounce; ManualSuppression:
+///                            unsubscribe from the recipient, else manual; CreatedAt; everything
+///   SendGrid groups          unsubscribe; created_at; the group's scope, by --map
+///   SendGrid bounces         bounce where the status is 5.x; created; everything
+///   SendGrid spam reports    complaint where there is a column ip; created; everything
+///   SendGrid, email,created  needs --reason and --list (unsubscribes and spam reports look alike)
+///   Mailgun bounces          bounce; created_at; everything
+///   Mailgun unsubscribes     unsubscribe; created_at; tag *: everything, others by --map
+///   Mailgun complaints       complaint; created_at; everything; needs --from mailgun
+///   Amazon SES               COMPLAINT, BOUNCE; LastUpdateTime; everything
+///   listmonk subscribers     needs --status and --list
+///   Mailchimp                unsubscribed: unsubscribe; cleaned: bounce; their times; needs --list
+///                            (from the API --map of its list_id)
+///   any CSV or NDJSON        reason, since (or created_at and the like), until, scope (or list)
+///   one address a line       needs --reason and --list
+///
+/// Other fields are kept as the event's note, which `optout forget` erases.
+#[derive(Debug, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:\n  optout import postmark-suppressions.csv --list news.example.com\n  \
+                  optout import groups.json --map 'Weekly news=weekly.news.example.com'\n  \
+                  optout import subscribers.csv --status status=blocklisted:manual --list example.com"
+)]
+pub(super) struct Import {
+    /// The file; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Whose export it is, where that cannot be seen
+    #[arg(long, value_name = "FORMAT")]
+    from: Option<Format>,
+
+    /// The scope of rows that have none of their own
+    #[arg(long, value_name = "SCOPE")]
+    list: Option<Scope>,
+
+    /// The reason, where the file states none
+    #[arg(long)]
+    reason: Option<Reason>,
+
+    /// What a status means, such as status=blocklisted:manual; rows with another are left out
+    #[arg(long, value_name = "COLUMN=VALUE:REASON", conflicts_with = "reason")]
+    status: Vec<StatusMeaning>,
+
+    /// The scope of a provider's group, tag or audience
+    #[arg(long, value_name = "NAME=SCOPE")]
+    map: Vec<GroupScope>,
+
+    /// The column that holds the addresses, where it is not called email or the like
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+
+    /// Dates without an offset are in UTC
+    #[arg(long)]
+    utc: bool,
+
+    /// Where rows go that cannot be read [default: FILE.bad.csv in the working directory]
+    #[arg(long, value_name = "FILE")]
+    bad: Option<PathBuf>,
+
+    /// Record nothing, and say what would be
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// How many rows there were, and what became of them.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Counts {
+    rows: u64,
+    /// Suppressions that the rows ask for.
+    suppressions: u64,
+    /// Rows that are no suppressions, or are past their end.
+    left_out: u64,
+    bad: u64,
+}
+
+#[derive(Serialize)]
+struct ImportView<'a> {
+    import: Option<u64>,
+    #[serde(flatten)]
+    counts: &'a Counts,
+    changed: u64,
+    stood: u64,
+    bad_rows: Option<String>,
+}
+
+impl Import {
+    pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
+        let file = self.file.clone();
+        let rows = Rows::begin(Input::open(Some(&file))?)?;
+        // A pipe cannot be read twice; what it repeats changes nothing.
+        let is_file = rows.text().input().metadata().is_some() && file != Path::new("-");
+        let again = Some(file.as_path()).filter(|_| is_file);
+        let name = rows.text().input().name().to_owned();
+        let Some(names) = rows.names()? else {
+            context.output.line(format!("nothing to import: {name} holds no rows"))?;
+            return Ok(Status::Done);
+        };
+        let bad = self.bad.clone().unwrap_or_else(|| default_bad(&file));
+        if is_same_file(&bad, &file) {
+            return Err(Failure::new("--bad names the file that is imported: name another"));
+        }
+        let (from, is_dry) = (self.from, self.dry_run);
+        let reading = Reading::of(&names, rows.is_list(), from, self.said())
+            .map_err(|what| Failure::new(format!("{name}: {what}")))?;
+        output::note(&told(&name, &rows, &reading));
+        let (rejects, counts) = (Rejects::to(bad), Counts::default());
+        let pass = Pass { rows, reading, rejects, counts, recorded: 0 };
+        match is_dry {
+            true => pass.try_out(context),
+            false => pass.record(context, again),
+        }
+    }
+
+    fn said(self) -> Said {
+        let Self { column, list, reason, status, map, utc, .. } = self;
+        Said { column, list, reason, status, map, is_utc: utc }
+    }
+}
+
+fn default_bad(file: &Path) -> PathBuf {
+    let is_file = file != Path::new("-");
+    let name = file.file_name().filter(|_| is_file).unwrap_or_else(|| "import".as_ref());
+    let mut name = name.to_owned();
+    name.push(".bad.csv");
+    name.into()
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize().ok();
+    place(one).is_some_and(|one| Some(one) == place(other))
+}
+
+/// What the file was found to be.
+fn told(name: &str, rows: &Rows, reading: &Reading) -> String {
+    let mapping = reading.mapping;
+    let whose = match mapping.format {
+        Format::Plain => "read by its own words".to_owned(),
+        format => format!("{format} {}", mapping.what),
+    };
+    let compression = match rows.text().input().compression() {
+        Compression::Plain => String::new(),
+        compression => format!(", {}", compression.name()),
+    };
+    format!("{name}: {whose} ({}{compression})", rows.shape())
+}
+
+/// One pass through a file.
+struct Pass {
+    rows: Rows,
+    reading: Reading,
+    rejects: Rejects,
+    counts: Counts,
+    /// As many octets of text are recorded already.
+    recorded: u64,
+}
+
+impl Pass {
+    /// What the next rows ask for, until they are many, or the first is reached that is not recorded yet,
+    /// or there are no more; whether there are.
+    fn next(&mut self, now: Time) -> (Vec<Asked>, Result<bool, Failure>) {
+        let mut asked = Vec::with_capacity(BATCH);
+        while asked.len() < BATCH {
+            match self.rows.next() {
+                Ok(Some(row)) => {
+                    if let Err(failure) = self.add(row, now, &mut asked) {
+                        return (asked, Err(failure));
+                    }
+                    if self.rows.text().bytes() == self.recorded {
+                        return (asked, Ok(true));
+                    }
+                }
+                Ok(None) => return (asked, Ok(false)),
+                Err(failure) => return (asked, Err(failure)),
+            }
+        }
+        (asked, Ok(true))
+    }
+
+    fn add(&mut self, row: rows::Read, now: Time, asked: &mut Vec<Asked>) -> Result<(), Failure> {
+        self.counts.rows += 1;
+        let read = row.and_then(|row| self.reading.read(&row, now).map_err(|what| row.bad(what)));
+        match read {
+            Ok(Some(one)) => {
+                self.counts.suppressions += one.scopes.len() as u64;
+                asked.push(one);
+            }
+            Ok(None) => self.counts.left_out += 1,
+            Err(bad) => {
+                self.counts.bad += 1;
+                self.rejects.add(&bad)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what would be recorded.
+    fn try_out(mut self, context: &mut Context) -> Result<Status, Failure> {
+        let store = match context.dir().holds_a_store()? {
+            true => Some(context.store()?),
+            false => None,
+        };
+        let now = context.now();
+        let (mut changed, mut progress) = (0, Progress::of(self.rows.text().done()));
+        loop {
+            let (asked, more) = self.next(now);
+            changed += would_change(store.as_ref(), &asked, now)?;
+            progress.tell(self.counts.rows);
+            match more {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(failure) => return self.failed(failure, None),
+            }
+        }
+        output::end_progress();
+        self.report(context, None, changed)
+    }
+
+    /// Records everything.
+    fn record(mut self, context: &mut Context, path: Option<&Path>) -> Result<Status, Failure> {
+        let (store, made) = context.store_made_if_missing()?;
+        if made {
+            output::note(&format!("made a new store in {}", context.config.data.display()));
+        }
+        let store = store.folding_behind(SqliteStore::MAX_UNFOLDED);
+        store.warm(&|| false)?;
+        let import = begin(&store, &self.reading.plan(), path)?;
+        let mut mark = import.mark;
+        self.recorded = mark.bytes;
+        let mut progress = Progress::of(self.rows.text().done());
+        let actor = user::name();
+        loop {
+            let (asked, more) = self.next(context.now());
+            // What was recorded before an interruption is read again, and no more.
+            let is_whole = matches!(more, Ok(false));
+            let after = ImportMark { is_whole, ..self.rows.text().mark() };
+            if after.bytes > import.mark.bytes || is_whole {
+                let commands = commands(asked, import.number, actor.as_deref());
+                store.record_import(import.number, (mark, after), &commands, context.now())?;
+                mark = after;
+            }
+            progress.tell(self.counts.rows);
+            match more {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(failure) => return self.failed(failure, Some(import.number)),
+            }
+        }
+        while store.fold()? {}
+        output::end_progress();
+        let changed =
+            store.imports()?.iter().find(|own| own.number == import.number).map(|own| own.changed);
+        self.report(context, Some(import.number), changed.unwrap_or_default())
+    }
+
+    /// What was read before stays.
+    fn failed(&mut self, failure: Failure, import: Option<u64>) -> Result<Status, Failure> {
+        output::end_progress();
+        self.rejects.finish()?;
+        let kept = match import {
+            Some(number) => format!(
+                "; {} rows before it are kept as import {number}, and the same command goes on from there",
+                self.counts.rows
+            ),
+            None => String::new(),
+        };
+        Err(Failure::new(format!("{failure}{kept}")))
+    }
+
+    fn report(
+        &mut self,
+        context: &mut Context,
+        import: Option<u64>,
+        changed: u64,
+    ) -> Result<Status, Failure> {
+        let bad = self.rejects.finish()?;
+        let (counts, path) = (&self.counts, self.rejects.path().display().to_string());
+        let stood = counts.suppressions.saturating_sub(changed);
+        let view = ImportView {
+            import,
+            counts,
+            changed,
+            stood,
+            bad_rows: (bad > 0).then(|| path.clone()),
+        };
+        match context.output.is_json() {
+            true => context.output.object(&view)?,
+            false => context.output.line(view.told())?,
+        }
+        match bad {
+            0 => Ok(Status::Done),
+            _ => {
+                context.output.flush()?;
+                Err(Failure::new(format!(
+                    "{bad} rows could not be read, and are in {path} with their lines: correct them and \
+                     import those"
+                )))
+            }
+        }
+    }
+}
+
+impl ImportView<'_> {
+    fn told(&self) -> String {
+        let Counts { rows, left_out, bad, .. } = self.counts;
+        let (what, changed) = match self.import {
+            Some(number) => (format!("import {number}"), "suppressions recorded"),
+            None => ("nothing recorded".to_owned(), "suppressions would be recorded"),
+        };
+        format!(
+            "{what}: {rows} rows: {} {changed}, {} stood already, {left_out} rows are no suppressions, {bad} \
+             are bad",
+            self.changed, self.stood
+        )
+    }
+}
+
+/// A new import, or the one that was interrupted in the same file.
+fn begin(store: &SqliteStore, plan: &str, path: Option<&Path>) -> Result<Begun, Failure> {
+    let unfinished: Vec<_> =
+        store.imports()?.into_iter().filter(|own| own.plan == plan && !own.mark.is_whole).collect();
+    let marks: Vec<_> = unfinished.iter().map(|own| own.mark).collect();
+    let reached = match path {
+        Some(path) if !marks.is_empty() => text::furthest(Input::open(Some(path))?, marks),
+        _ => None,
+    };
+    match unfinished.into_iter().find(|own| Some(own.mark) == reached) {
+        Some(import) => {
+            output::note(&format!("going on with import {}, which was interrupted", import.number));
+            Ok(import)
+        }
+        None => Ok(store.begin_import(plan)?),
+    }
+}
+
+fn commands(asked: Vec<Asked>, import: u64, actor: Option<&str>) -> Vec<Command> {
+    let mut commands = Vec::with_capacity(asked.len());
+    for one in asked {
+        let Asked { recipient, scopes, reason, since, until, note } = one;
+        commands.extend(scopes.into_iter().map(|scope| Command {
+            occurred: since,
+            actor: actor.map(str::to_owned),
+            note: note.clone(),
+            ..Command::new(
+                recipient.clone(),
+                Act::Import { import, scope, reason, until },
+                Source::Import,
+            )
+        }));
+    }
+    commands
+}
+
+/// How many suppressions would be made or extended.
+fn would_change(store: Option<&SqliteStore>, asked: &[Asked], now: Time) -> Result<u64, Failure> {
+    let recipients: Vec<Recipient> = asked.iter().map(|one| one.recipient.clone()).collect();
+    let standings = match store {
+        Some(store) => store.standings(&recipients)?,
+        None => vec![Default::default(); asked.len()],
+    };
+    let mut changed = 0;
+    for (one, mut standing) in asked.iter().zip(standings) {
+        for scope in &one.scopes {
+            let (reason, until) = (one.reason, one.until);
+            let act = Act::Import { import: 0, scope: scope.clone(), reason, until };
+            let decision = decide(&standing, &act, now, one.since.unwrap_or(now), 0);
+            changed += u64::from(decision.changed);
+            standing = decision.standing;
+        }
+    }
+    Ok(changed)
+}
+
+/// How far it is, on a terminal.
+struct Progress {
+    done: Done,
+    began: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    const PAUSE: Duration = Duration::from_millis(200);
+
+    fn of(done: Done) -> Self {
+        Self { done, began: Instant::now(), told: Instant::now() }
+    }
+
+    fn tell(&mut self, rows: u64) {
+        if self.told.elapsed() < Self::PAUSE {
+            return;
+        }
+        self.told = Instant::now();
+        let seconds = self.began.elapsed().as_secs_f64();
+        let rest = self.done.part().map_or_else(String::new, |part| {
+            let left = seconds * (1.0 - part) / part.max(0.001);
+            format!(", {:.0} % done, {left:.0} s left", part * 100.0)
+        });
+        output::progress(&format!("{rows} rows, {:.0} a second{rest}", rows as f64 / seconds));
+    }
+}
