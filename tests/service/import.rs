@@ -411,9 +411,10 @@ fn an_import_that_is_killed_at_random_goes_on_and_doubles_nothing() {
     let enough = if is_long() { 200 } else { 20 };
     let (mut kills, mut done) = (0, None);
     for delay in delays(std::process::id().into()) {
+        let said = place.path().join("said");
         let mut child = place
             .command(&["import", file])
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(&said).expect("made"))
             .stderr(Stdio::null())
             .spawn()
             .expect("the binary runs");
@@ -423,6 +424,9 @@ fn an_import_that_is_killed_at_random_goes_on_and_doubles_nothing() {
             kills += 1;
             child.kill().expect("it can be killed");
             child.wait().expect("it ends");
+            // Who was told that all is done does not start it again.
+            let is_done = fs::read_to_string(&said).expect("read").contains("11999 suppressions");
+            done = is_done.then_some(2);
         } else {
             done = child.wait().expect("it ends").code();
         }

@@ -11,6 +11,8 @@ mod text;
 mod times;
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -30,6 +32,9 @@ use rows::Rows;
 /// Rows in one transaction: enough that syncing costs little, and few enough that a click which waits
 /// behind them is answered soon.
 const BATCH: usize = 2_000;
+
+/// So many such parts are read while another is recorded.
+const READ_AHEAD: usize = 2;
 
 /// Bring suppressions in
 ///
@@ -151,7 +156,7 @@ impl Import {
             .map_err(|what| Failure::new(format!("{name}: {what}")))?;
         output::note(&told(&name, &rows, &reading));
         let (rejects, counts) = (Rejects::to(bad), Counts::default());
-        let pass = Pass { rows, reading, rejects, counts, recorded: 0 };
+        let pass = Pass { rows, reading, rejects, counts, recorded: 0, failure: None };
         match is_dry {
             true => pass.try_out(context),
             false => pass.record(context, again),
@@ -199,28 +204,51 @@ struct Pass {
     counts: Counts,
     /// As many octets of text are recorded already.
     recorded: u64,
+    /// Why the rest cannot be read.
+    failure: Option<Failure>,
+}
+
+/// What some rows ask for.
+struct Part {
+    asked: Vec<Asked>,
+    /// How far the file is read with them.
+    mark: ImportMark,
+    /// Rows so far.
+    rows: u64,
+    is_last: bool,
 }
 
 impl Pass {
-    /// What the next rows ask for, until they are many, or the first is reached that is not recorded yet,
-    /// or there are no more; whether there are.
-    fn next(&mut self, now: Time) -> (Vec<Asked>, Result<bool, Failure>) {
+    /// The next rows, until they are many, or the first is reached that is not recorded yet, or there are
+    /// no more.
+    fn next(&mut self, now: Time) -> Part {
         let mut asked = Vec::with_capacity(BATCH);
-        while asked.len() < BATCH {
-            match self.rows.next() {
-                Ok(Some(row)) => {
-                    if let Err(failure) = self.add(row, now, &mut asked) {
-                        return (asked, Err(failure));
-                    }
-                    if self.rows.text().bytes() == self.recorded {
-                        return (asked, Ok(true));
-                    }
-                }
-                Ok(None) => return (asked, Ok(false)),
-                Err(failure) => return (asked, Err(failure)),
+        let filled = self.fill(now, &mut asked);
+        let is_last = !matches!(filled, Ok(true));
+        self.failure = filled.err();
+        Part { asked, mark: self.rows.text().mark(), rows: self.counts.rows, is_last }
+    }
+
+    fn fill(&mut self, now: Time, asked: &mut Vec<Asked>) -> Result<bool, Failure> {
+        for _ in 0..BATCH {
+            let Some(row) = self.rows.next()? else { return Ok(false) };
+            self.add(row, now, asked)?;
+            if self.rows.text().bytes() == self.recorded {
+                break;
             }
         }
-        (asked, Ok(true))
+        Ok(true)
+    }
+
+    /// Sends part after part, until one is the last or nobody takes them any more.
+    fn read_on(mut self, now: Time, parts: &SyncSender<Part>) -> Self {
+        loop {
+            let part = self.next(now);
+            let is_last = part.is_last;
+            if parts.send(part).is_err() || is_last {
+                return self;
+            }
+        }
     }
 
     fn add(&mut self, row: rows::Read, now: Time, asked: &mut Vec<Asked>) -> Result<(), Failure> {
@@ -241,25 +269,17 @@ impl Pass {
     }
 
     /// Says what would be recorded.
-    fn try_out(mut self, context: &mut Context) -> Result<Status, Failure> {
+    fn try_out(self, context: &mut Context) -> Result<Status, Failure> {
         let store = match context.dir().holds_a_store()? {
             true => Some(context.store()?),
             false => None,
         };
-        let now = context.now();
-        let (mut changed, mut progress) = (0, Progress::of(self.rows.text().done()));
-        loop {
-            let (asked, more) = self.next(now);
-            changed += would_change(store.as_ref(), &asked, now)?;
-            progress.tell(self.counts.rows);
-            match more {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(failure) => return self.failed(failure, None),
-            }
-        }
-        output::end_progress();
-        self.report(context, None, changed)
+        let (now, mut changed) = (context.now(), 0);
+        let pass = self.each_part(now, |part| {
+            changed += would_change(store.as_ref(), &part.asked, now)?;
+            Ok(())
+        })?;
+        pass.report(context, None, changed)
     }
 
     /// Records everything.
@@ -273,53 +293,62 @@ impl Pass {
         let import = begin(&store, &self.reading.plan(), path)?;
         let mut mark = import.mark;
         self.recorded = mark.bytes;
-        let mut progress = Progress::of(self.rows.text().done());
         let actor = user::name();
-        loop {
-            let (asked, more) = self.next(context.now());
+        let pass = self.each_part(context.now(), |Part { asked, mark: after, .. }| {
             // What was recorded before an interruption is read again, and no more.
-            let is_whole = matches!(more, Ok(false));
-            let after = ImportMark { is_whole, ..self.rows.text().mark() };
-            if after.bytes > import.mark.bytes || is_whole {
+            if after.bytes > import.mark.bytes {
                 let commands = commands(asked, import.number, actor.as_deref());
                 store.record_import(import.number, (mark, after), &commands, context.now())?;
                 mark = after;
             }
-            progress.tell(self.counts.rows);
-            match more {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(failure) => return self.failed(failure, Some(import.number)),
-            }
-        }
+            Ok(())
+        })?;
         while store.fold()? {}
-        output::end_progress();
-        let changed =
-            store.imports()?.iter().find(|own| own.number == import.number).map(|own| own.changed);
-        self.report(context, Some(import.number), changed.unwrap_or_default())
+        let imports = store.imports()?;
+        let own = imports.iter().find(|own| own.number == import.number);
+        let is_whole = pass.failure.is_none();
+        let status = pass.report(context, Some(import.number), own.map_or(0, |own| own.changed));
+        if is_whole {
+            // Not before it was said: who was not told starts the same again, and doubles nothing.
+            context.output.flush()?;
+            let whole = ImportMark { is_whole, ..mark };
+            store.record_import(import.number, (mark, whole), &[], context.now())?;
+        }
+        status
     }
 
-    /// What was read before stays.
-    fn failed(&mut self, failure: Failure, import: Option<u64>) -> Result<Status, Failure> {
+    /// Has each part taken while the next is read; ends with the file, or where it cannot be read.
+    fn each_part(
+        self,
+        now: Time,
+        mut take: impl FnMut(Part) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let mut progress = Progress::of(self.rows.text().done());
+        let (sender, parts) = sync_channel(READ_AHEAD);
+        let (pass, taken) = thread::scope(|scope| {
+            let reader = scope.spawn(move || self.read_on(now, &sender));
+            // The reader ends when nobody takes what it sends.
+            let taken = parts.into_iter().try_for_each(|part| {
+                progress.tell(part.rows);
+                take(part)
+            });
+            (reader.join(), taken)
+        });
         output::end_progress();
-        self.rejects.finish()?;
-        let kept = match import {
-            Some(number) => format!(
-                "; {} rows before it are kept as import {number}, and the same command goes on from there",
-                self.counts.rows
-            ),
-            None => String::new(),
-        };
-        Err(Failure::new(format!("{failure}{kept}")))
+        let pass = pass.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        taken.map(|()| pass)
     }
 
     fn report(
-        &mut self,
+        mut self,
         context: &mut Context,
         import: Option<u64>,
         changed: u64,
     ) -> Result<Status, Failure> {
         let bad = self.rejects.finish()?;
+        if let Some(failure) = self.failure {
+            return Err(Failure::new(format!("{failure}{}", kept(import, self.counts.rows))));
+        }
         let (counts, path) = (&self.counts, self.rejects.path().display().to_string());
         let stood = counts.suppressions.saturating_sub(changed);
         let view = ImportView {
@@ -335,15 +364,21 @@ impl Pass {
         }
         match bad {
             0 => Ok(Status::Done),
-            _ => {
-                context.output.flush()?;
-                Err(Failure::new(format!(
-                    "{bad} rows could not be read, and are in {path} with their lines: correct them and \
-                     import those"
-                )))
-            }
+            _ => Err(Failure::new(format!(
+                "{bad} rows could not be read, and are in {path} with their lines: correct them and \
+                 import those"
+            ))),
         }
     }
+}
+
+/// What was read before it could not be read any further stays.
+fn kept(import: Option<u64>, rows: u64) -> String {
+    import.map_or_else(String::new, |number| {
+        format!(
+            "; {rows} rows before it are kept as import {number}, and the same command goes on from there"
+        )
+    })
 }
 
 impl ImportView<'_> {

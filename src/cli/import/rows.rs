@@ -3,7 +3,7 @@
 //! goes on; only where nobody can say where the next row begins does it end.
 
 use std::borrow::Cow;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use csv_core::ReadRecordResult;
 use memchr::memchr;
@@ -32,7 +32,7 @@ pub(super) struct Row {
     /// The line in which it begins.
     pub line: u64,
     /// Names and contents, in their order.
-    pub fields: Vec<(Rc<str>, Value)>,
+    pub fields: Vec<(Arc<str>, Value)>,
 }
 
 /// A row that cannot be read or used.
@@ -129,7 +129,7 @@ impl Rows {
     /// # Errors
     ///
     /// When the first row would have to tell, and cannot be read.
-    pub(super) fn names(&self) -> Result<Option<Vec<Rc<str>>>, Failure> {
+    pub(super) fn names(&self) -> Result<Option<Vec<Arc<str>>>, Failure> {
         let name = self.text.input().name();
         match (&self.shape, &self.first) {
             (_, None) => Ok(None),
@@ -191,7 +191,7 @@ impl Rows {
     }
 }
 
-type Fields = Vec<(Rc<str>, Value)>;
+type Fields = Vec<(Arc<str>, Value)>;
 
 impl Shape {
     fn of(text: &mut Text) -> Result<Self, Failure> {
@@ -304,7 +304,7 @@ impl ClassifyText for serde_json::Error {
 
 /// CSV (RFC 4180), its header and its parser.
 struct Csv {
-    names: Vec<Rc<str>>,
+    names: Vec<Arc<str>>,
     parser: csv_core::Reader,
     fields: Vec<u8>,
     ends: Vec<usize>,
@@ -436,7 +436,7 @@ impl Csv {
         if count != self.names.len() {
             return Err(format!("it has {count} fields, and the header has {}", self.names.len()));
         }
-        let field = |(name, content): (&Rc<str>, Option<&str>)| {
+        let field = |(name, content): (&Arc<str>, Option<&str>)| {
             Some((name.clone(), Value::String(content?.to_owned())))
         };
         let fields: Option<Fields> =
