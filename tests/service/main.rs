@@ -11,6 +11,7 @@ mod commands;
 mod crash;
 mod erase;
 mod faults;
+mod followers;
 mod mail;
 mod openapi;
 mod overload;
