@@ -48,8 +48,10 @@ starts is opened later ([`ledger::LateStore`]). While the process before still h
 waits in it is read, so that the next one's checks see it.
 
 Commands of the command line, in processes of their own, call the same [`ledger::Store`]. A
-thread of the service looks every 5 ms whether anybody wrote, which costs SQLite a microsecond: it
-wakes those who wait for events, reads changed keys, and notices a store that was moved away.
+thread of the service looks every 5 ms whether anybody wrote, which costs SQLite a microsecond, and
+sooner when the recorder did: it wakes those who wait for events, reads changed keys, and notices a
+store that was moved away. Those who are woken by the same event share the read of it; what each may
+see and asked for is found out for each alone.
 
 # Telling others
 

@@ -65,6 +65,10 @@ impl Requests {
         Self(self.0[range].to_vec())
     }
 
+    pub fn get(&self, n: usize) -> Option<&[u8]> {
+        self.0.get(n).map(AsRef::as_ref)
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -77,7 +81,7 @@ fn asked(n: usize, standing: usize) -> String {
     }
 }
 
-fn get(path: &str) -> Box<[u8]> {
+pub fn get(path: &str) -> Box<[u8]> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes().into()
 }
 
@@ -179,14 +183,14 @@ async fn work(
     let mut took = Vec::new();
     let mut stream = None;
     let mut buffer = vec![0; 256 * 1024];
-    while let Some(request) = requests.0.get(next.fetch_add(1, Ordering::Relaxed)) {
+    while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
         let began = Instant::now();
         let mut open = match stream.take() {
             Some(open) => open,
             None => connect(address).await,
         };
         open.write_all(request).await.expect("the server reads");
-        if !answered_ok(&mut open, &mut buffer).await {
+        if !is_ok(answer(&mut open, &mut buffer).await) {
             ok.store(false, Ordering::Relaxed);
         }
         took.push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX));
@@ -195,14 +199,14 @@ async fn work(
     took
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
+pub async fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).await.expect("the server listens");
     stream.set_nodelay(true).expect("a socket option");
     stream
 }
 
-/// Reads one whole answer; whether it is 200.
-async fn answered_ok(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
+/// Reads one whole answer.
+pub async fn answer<'b>(stream: &mut TcpStream, buffer: &'b mut [u8]) -> &'b [u8] {
     let mut filled = 0;
     loop {
         let read = stream.read(&mut buffer[filled..]).await.expect("an answer");
@@ -211,9 +215,13 @@ async fn answered_ok(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
         let text = &buffer[..filled];
         let Some(head) = text.windows(4).position(|end| end == b"\r\n\r\n") else { continue };
         if filled >= head + 4 + content_length(&text[..head]) {
-            return text.starts_with(b"HTTP/1.1 200");
+            return &buffer[..filled];
         }
     }
+}
+
+pub fn is_ok(answer: &[u8]) -> bool {
+    answer.starts_with(b"HTTP/1.1 200")
 }
 
 fn content_length(head: &[u8]) -> usize {

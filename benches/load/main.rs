@@ -4,7 +4,7 @@
 //! cargo bench --bench load                     # about half an hour
 //! cargo bench --bench load -- --quick          # three minutes, for a first look
 //! cargo bench --bench load -- --only repeats   # clicks, connections, repeats, checks,
-//!                                              # one-client, folded, many or sizes
+//!                                              # one-client, followers, folded, many or sizes
 //! ```
 //!
 //! Each figure is a ratio within one run: the ceiling (hyper, answering with the same header and
@@ -13,6 +13,7 @@
 //! service every answer has to have been 200, and every acknowledged opt-out in the store.
 
 mod ceiling;
+mod followers;
 mod generator;
 mod report;
 mod server;
@@ -63,6 +64,9 @@ fn main() {
     if has("--ceiling") {
         return ceiling::serve();
     }
+    if has("--ceiling-for-followers") {
+        return ceiling::serve_followers();
+    }
     // `cargo test --benches` only wants to know that it builds.
     if !has("--bench") {
         return;
@@ -76,7 +80,7 @@ fn main() {
     }
     pin_to_generator_core();
     let extent = if has("--quick") { QUICK } else { FULL };
-    let scenarios: [(&str, Scenario); 8] = [
+    let scenarios: [(&str, Scenario); 9] = [
         ("clicks", |extent| {
             let mut rows = clicks("first clicks, 256 connections", extent, 256, 0.50);
             rows.truncate(1);
@@ -87,6 +91,7 @@ fn main() {
         ("repeats", repeats),
         ("checks", checks),
         ("one-client", |_| vec![one_client()]),
+        ("followers", |extent| followers::rows(extent.turns)),
         ("folded", |extent| vec![until_folded(extent, 0, 0.40)]),
         ("many", many),
         ("sizes", |extent| server::sizes(extent.standing)),

@@ -38,8 +38,17 @@ pub struct Ceiling {
 
 impl Ceiling {
     pub fn start() -> Self {
+        Self::start_as("--ceiling")
+    }
+
+    /// One that has followers wait.
+    pub fn start_for_followers() -> Self {
+        Self::start_as("--ceiling-for-followers")
+    }
+
+    fn start_as(option: &str) -> Self {
         let program = std::env::current_exe().expect("this program");
-        let mut child = pinned(program.as_os_str()).arg("--ceiling").spawn().expect("it starts");
+        let mut child = pinned(program.as_os_str()).arg(option).spawn().expect("it starts");
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         stdout.read_line(&mut line).expect("its address");

@@ -17,6 +17,7 @@ mod recent;
 mod reply;
 mod settings;
 mod shared;
+mod shared_pages;
 mod sockets;
 mod unclaimed;
 mod watcher;

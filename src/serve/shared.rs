@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hyper::HeaderMap;
@@ -18,6 +18,7 @@ use super::phase::Phase;
 use super::recent::{LinkKey, Recent};
 use super::reply::within;
 use super::settings::Settings;
+use super::shared_pages::SharedPages;
 use super::unclaimed::UnclaimedKeeper;
 use super::watcher::{SharedKeys, Watch};
 use super::webhook::Marks;
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     pub(super) marks: Arc<Marks>,
     keys: Arc<SharedKeys>,
     watch: Watch,
+    /// Reads of the history's end, for those who follow it.
+    pub(super) pages: SharedPages,
     reads: Semaphore,
     large_bodies: Semaphore,
     refusals: LogLimit,
@@ -78,10 +81,13 @@ impl Shared {
         let recent = Arc::new(Recent::default());
         let keys = Arc::new(SharedKeys::read(&dir).map_err(io::Error::other)?);
         let marks = Arc::new(Marks::default());
+        // One that waits to be seen stands for all.
+        let (appended, appends) = mpsc::sync_channel(1);
         let around = Around {
             keys: Arc::clone(&keys),
             recent: Arc::clone(&recent),
             marks: Arc::clone(&marks),
+            appended,
         };
         let recorder =
             Recorder::start(Arc::clone(&store), settings.spool.clone(), Arc::new(around))?;
@@ -92,6 +98,7 @@ impl Shared {
             dir,
             Arc::clone(&keys),
             Arc::clone(&recent),
+            appends,
             phases.clone(),
             settings.api.limits.record,
         )?;
@@ -106,6 +113,7 @@ impl Shared {
             marks,
             keys,
             watch,
+            pages: SharedPages::default(),
             reads: Semaphore::new(READS),
             large_bodies: Semaphore::new(LARGE_BODIES),
             refusals: LogLimit::default(),
@@ -211,11 +219,7 @@ impl Shared {
     /// Whether a click repeats a recorded one, after a look at whether anybody else wrote since,
     /// which mostly takes a microsecond; if so, it is counted.
     pub(super) async fn is_repeat(&self, key: LinkKey) -> bool {
-        let look = match self.store().map(|store| store.glance()) {
-            Ok(Some(look)) => Ok(look),
-            Ok(None) => self.read(|store| store.look()).await,
-            Err(error) => Err(error),
-        };
+        let look = self.look().await;
         let is_repeat = look.is_ok_and(|look| self.recent.is_repeat(key, &look, now()));
         if is_repeat {
             self.metrics.act(Action::OptOut, Source::OneClick, false);
@@ -233,6 +237,14 @@ impl Shared {
     /// What stands for a recipient when [`Shared::remember`]ing.
     pub(super) fn recipient_key(&self, recipient: &Recipient) -> u64 {
         self.recent.recipient(recipient)
+    }
+
+    /// A look at where the history ends, which mostly takes a microsecond.
+    pub(super) async fn look(&self) -> Result<Look, StoreError> {
+        match self.store()?.glance() {
+            Some(look) => Ok(look),
+            None => self.read(|store| store.look()).await,
+        }
     }
 
     /// Runs a read of the store off the threads that serve connections.
@@ -339,6 +351,8 @@ struct Around {
     keys: Arc<SharedKeys>,
     recent: Arc<Recent>,
     marks: Arc<Marks>,
+    /// Has the watcher look at once.
+    appended: mpsc::SyncSender<()>,
 }
 
 impl Surroundings for Around {
@@ -353,6 +367,7 @@ impl Surroundings for Around {
 
     fn recorded(&self, commands: &[Command], outcomes: &[Outcome]) {
         self.recent.recorded(commands, outcomes);
+        let _ = self.appended.try_send(());
     }
 
     fn take_repeats(&self, limit: usize) -> Vec<(u64, u32)> {

@@ -3,7 +3,8 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,10 @@ use crate::link::Keyring;
 /// How often the store is asked whether another process wrote. Short enough for what one process
 /// appends to be acted on by another within 10 ms; the question costs about a microsecond.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What this process appends is looked at at once, but not within this time of the look before, so
+/// that in a flood of clicks followers are told of many together.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// The keys at hand, replaced whole when another process changes them.
 #[derive(Debug, Default)]
@@ -119,6 +124,7 @@ impl Watch {
         dir: DataDir,
         keys: Arc<SharedKeys>,
         recent: Arc<Recent>,
+        appends: mpsc::Receiver<()>,
         phases: watch::Receiver<Phase>,
         patience: Duration,
     ) -> io::Result<Self> {
@@ -131,6 +137,7 @@ impl Watch {
             dir,
             keys,
             recent,
+            appends,
             phases,
             last,
             resumes,
@@ -166,6 +173,16 @@ impl Watch {
     }
 }
 
+/// Waits until the history goes beyond `event`, and says where it ends then; waits for ever when
+/// nobody looks any more.
+pub(super) async fn beyond(last_event: &mut watch::Receiver<u64>, event: u64) -> u64 {
+    let grown = last_event.wait_for(|&last| last > event).await.map(|last| *last);
+    match grown {
+        Ok(last) => last,
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// What keys were read of: whether the store was open, how often API keys had changed, and which
 /// file it was.
 type KeysSeen = (bool, u64, Option<(u64, i64, i64)>);
@@ -181,6 +198,8 @@ struct Watcher {
     resumes: watch::Sender<u64>,
     phases: watch::Receiver<Phase>,
     recent: Arc<Recent>,
+    /// Whether this process appended since the last look.
+    appends: mpsc::Receiver<()>,
     sight: Arc<Sight>,
 }
 
@@ -198,8 +217,19 @@ impl Watcher {
             }
             // After the first time nobody waits for it.
             let _ = looked_once.send(());
-            std::thread::sleep(LOOK_EVERY);
+            self.rest(began);
         }
+    }
+
+    /// Waits until the next look is due, after one that began so long after the first.
+    fn rest(&self, looked: Duration) {
+        let rest = match self.appends.recv_timeout(LOOK_EVERY) {
+            Ok(()) => LOOK_AGAIN.saturating_sub(self.sight.began.elapsed() - looked),
+            Err(RecvTimeoutError::Timeout) => Duration::ZERO,
+            // The service is about to close.
+            Err(RecvTimeoutError::Disconnected) => LOOK_EVERY,
+        };
+        std::thread::sleep(rest);
     }
 
     fn look(&mut self) -> Result<(), String> {

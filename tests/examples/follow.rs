@@ -118,6 +118,23 @@ impl<'p> Follower<'p> {
         self.said()
     }
 
+    /// Has the table count how often each recipient is written, from now on.
+    fn count_writes(&self) {
+        let counting = "CREATE TABLE IF NOT EXISTS written (recipient TEXT NOT NULL);
+            CREATE TRIGGER IF NOT EXISTS counts_new AFTER INSERT ON answer
+                BEGIN INSERT INTO written VALUES (new.recipient); END;
+            CREATE TRIGGER IF NOT EXISTS counts_other AFTER UPDATE ON answer
+                BEGIN INSERT INTO written VALUES (new.recipient); END;";
+        eventually("the tables are there", || self.ask(|db| db.execute_batch(counting)).is_some());
+    }
+
+    /// How often rows were written, and for how many recipients.
+    fn writes(&self) -> (usize, usize) {
+        let query = "SELECT count(*), count(DISTINCT recipient) FROM written";
+        self.ask(|db| db.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))))
+            .expect("counts")
+    }
+
     /// A question to the table as the sender would ask, while the follower may be writing.
     fn ask<T>(&self, question: impl FnOnce(&Database) -> rusqlite::Result<T>) -> Option<T> {
         let database = Database::open(self.database()).expect("a database");
@@ -267,8 +284,9 @@ impl Drop for GiveUp<'_> {
     }
 }
 
-/// Kills follower and service at random moments while clicks come in; in the end the table holds
-/// each opt-out that was acknowledged, once, and nothing else.
+/// Kills follower and service at random moments while clicks come in; in the end the history and
+/// the table hold each opt-out that was acknowledged, once, and nothing else. A page that comes
+/// again after a kill is not taken in again where it was taken in before.
 fn survives_kills(language: Language) {
     let all = if is_long() { 10_000 } else { 2_000 };
     let place = Place::with_store();
@@ -281,6 +299,7 @@ fn survives_kills(language: Language) {
     if follower.start(&[]).is_none() {
         return;
     }
+    follower.count_writes();
     let clicks = Clicks::default();
     let service = std::thread::scope(|scope| {
         let _give_up = GiveUp(&clicks);
@@ -311,6 +330,8 @@ fn survives_kills(language: Language) {
     let suppressed = follower.suppressed();
     assert!(suppressed.values().all(|reason| reason == "unsubscribe"));
     assert_eq!(suppressed.into_keys().collect::<BTreeSet<_>>(), expected);
+    assert_eq!(follower.writes(), (all, all), "rows that were written, and for how many");
+    assert_eq!(place.history().len(), all, "a click that was sent again is no second event");
     drop(service);
     place.verify();
 }

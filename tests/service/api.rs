@@ -161,8 +161,11 @@ fn events_come_in_order_from_a_cursor() {
     assert_eq!((&latest["next"], &latest["events"]), (&json!(25), &json!([])));
     let store = latest["store"].as_str().expect("a name").to_owned();
     assert_eq!(service.api("GET", &format!("/v1/events?store={store}"), &[], "").status, 200);
-    assert_eq!(service.api("GET", "/v1/events?store=another", &[], "").status, 409);
-    assert_eq!(service.api("GET", "/v1/events?after=26", &[], "").status, 409, "beyond the end");
+    for (wrong, field) in [("store=another", "store"), ("after=26&wait=60", "after")] {
+        let refused = service.api("GET", &format!("/v1/events?{wrong}"), &[], "");
+        assert_eq!((refused.status, &refused.json()["field"]), (409, &json!(field)), "{wrong}");
+        assert_eq!(refused.header("content-type"), Some("application/problem+json"));
+    }
     let names: Vec<_> = [
         "event",
         "at",

@@ -123,6 +123,7 @@ fn connections_beyond_the_cap_get_503_or_are_closed() {
 fn the_api_answers_400_with_the_field() {
     let place = Place::with_store();
     let service = place.serve();
+    let many_actions = &format!("/v1/events?action=opt_out{}", ",opt_out".repeat(1500));
     let rows = [
         ("GET", "/v1/check?list=News&recipient=a@example.org", "", "list"),
         ("GET", "/v1/check?list=news&recipient=a@", "", "recipient"),
@@ -134,6 +135,19 @@ fn the_api_answers_400_with_the_field() {
         ("GET", "/v1/events?wait=61", "", "wait"),
         ("GET", "/v1/events?after=-1", "", "after"),
         ("GET", "/v1/events?after=99999999999999999999", "", "after"),
+        ("GET", "/v1/events?after=", "", "after"),
+        ("GET", "/v1/events?after=Latest", "", "after"),
+        ("GET", "/v1/events?wait=1.5", "", "wait"),
+        ("GET", "/v1/events?wait=", "", "wait"),
+        ("GET", "/v1/events?before=1", "", "before"),
+        ("GET", "/v1/events?after=0&after=0", "", "after"),
+        ("GET", "/v1/events?scope=a..b", "", "scope"),
+        ("GET", "/v1/events?scope=", "", "scope"),
+        ("GET", "/v1/events?scope=%FF", "", "scope"),
+        ("GET", "/v1/events?scope=a&scope=b", "", "scope"),
+        ("GET", "/v1/events?action=leave", "", "action"),
+        ("GET", "/v1/events?action=opt_out,", "", "action"),
+        ("GET", many_actions, "", "action"),
         ("POST", "/v1/check", r#"{"list":"news","recipients":[1]}"#, "recipients[0]"),
         ("POST", "/v1/check", r#"{"list":"N","recipients":[]}"#, "list"),
         ("POST", "/v1/check", r#"{"list":"n","recipients":[],"more":1}"#, "more"),

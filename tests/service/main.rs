@@ -11,6 +11,7 @@ mod commands;
 mod crash;
 mod erase;
 mod faults;
+mod followers;
 mod import;
 mod mail;
 mod openapi;

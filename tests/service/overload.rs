@@ -79,7 +79,7 @@ fn assert_stored(place: &Place, recipients: &[String], fates: &[Fate]) {
 }
 
 /// The most memory that a process has held, in kB (proc_pid_status(5)).
-fn most_memory(service: &Service) -> u64 {
+pub fn most_memory(service: &Service) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid()));
     let status = status.expect("a running process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
@@ -196,7 +196,7 @@ fn slowhttptest_leaves_the_service_available() {
         Running(command.spawn().expect("slowhttptest runs"))
     };
     let mut reading = slow(&["-X", "-w", "1", "-y", "32", "-n", "1", "-z", "1", "-k", "10"]);
-    eventually("slow readers", || open_connections(&service) > 50);
+    eventually("slow readers", || open_connections(&service, "public") > 50);
     let sending = [slow(&["-H"]), slow(&["-B", "-s", "8192"])];
 
     let ended = AtomicBool::new(false);
@@ -216,7 +216,7 @@ fn slowhttptest_leaves_the_service_available() {
         }
         // Who reads slowly believes to be connected for long; the service has done with them. Only
         // the clicks are left.
-        eventually("the end of slow readers", || open_connections(&service) <= 2);
+        eventually("the end of slow readers", || open_connections(&service, "public") <= 2);
         assert!(reading.0.try_wait().is_ok_and(|ended| ended.is_none()), "they ended themselves");
         ended.store(true, Ordering::Relaxed);
         let clicks = clicks.join().expect("no panic");
@@ -225,10 +225,10 @@ fn slowhttptest_leaves_the_service_available() {
     place.verify();
 }
 
-/// How many connections the public listener has open, as it counts them.
-fn open_connections(service: &Service) -> u64 {
+/// How many connections a listener has open, as it counts them.
+pub fn open_connections(service: &Service, listener: &str) -> u64 {
     let metrics = service.api("GET", "/metrics", &[], "").body;
-    let line = r#"optout_connections{listener="public"} "#;
-    let value = metrics.lines().find_map(|own| own.strip_prefix(line));
+    let line = format!(r#"optout_connections{{listener="{listener}"}} "#);
+    let value = metrics.lines().find_map(|own| own.strip_prefix(&line));
     value.map_or(0, |value| value.parse().expect("a number"))
 }

@@ -4,26 +4,27 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use serde::Serialize;
-use tokio::sync::watch;
+use serde_json::value::RawValue;
 
 use super::super::filter::EventFilter;
 use super::super::phase::{Phase, reached};
 use super::super::reply::Reply;
 use super::super::shared::Shared;
+use super::super::shared_pages::{Part, SharedEntry};
+use super::super::watcher::beyond;
 use super::access::Caller;
 use super::request::{Parameters, parse};
 use super::{Problem, json};
-use crate::ledger::{Entry, EventView, Page};
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 const MAX_WAIT: u64 = 60;
 
-/// An answer ends early at about so many octets, since slow readers keep it in memory.
-const MAX_SIZE: usize = 1024 * 1024;
+/// More than there are.
+const MAX_ACTIONS: usize = 20;
 
-/// About what an event takes without its note.
-const EVENT_SIZE: usize = 512;
+/// An answer ends early at about so many octets, since slow readers keep it in memory.
+const MAX_SIZE: usize = 256 * 1024;
 
 /// Pages that one request reads at most.
 const MAX_PAGES: usize = 32;
@@ -31,7 +32,7 @@ const MAX_PAGES: usize = 32;
 #[derive(Serialize)]
 struct Events<'s> {
     store: &'s str,
-    events: Vec<EventView>,
+    events: Vec<&'s RawValue>,
     next: u64,
 }
 
@@ -55,23 +56,21 @@ pub(super) async fn page(
     let filter = filter(&mut query)?;
     query.end()?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
-    let last = shared.read(|store| store.look()).await?.last_event;
+    let end = shared.look().await?.last_event;
     let after = match after.as_str() {
-        "latest" => last,
+        "latest" => end,
         text => number(text).ok_or_else(|| {
             Problem::field("after", "this is the number of an event, or `latest`")
         })?,
     };
-    if after > last {
+    if after > end {
         let detail = format!(
-            "this history ends at {last}: a cursor beyond it belongs to another; begin again with \
+            "this history ends at {end}: a cursor beyond it belongs to another; begin again with \
              after=0"
         );
         return Err(Problem::new(StatusCode::CONFLICT, detail).of("after"));
     }
-    let asked = Asked { after, limit, wait, filter };
-    let (events, next) = gather(shared, caller, &asked).await?;
-    Ok(json(StatusCode::OK, &Events { store, events, next }))
+    follow(shared, caller, Asked { after, limit, wait, filter }, end).await
 }
 
 /// What is asked for.
@@ -85,8 +84,13 @@ struct Asked {
 fn filter(query: &mut Parameters) -> Result<EventFilter, Problem> {
     let scope = query.take("scope").map(|text| parse("scope", &text)).transpose()?;
     let actions = query.take("action");
-    let actions = actions.iter().flat_map(|text| text.split(',')).map(|name| parse("action", name));
-    Ok(EventFilter { scope, actions: actions.collect::<Result<_, _>>()? })
+    let names = || actions.iter().flat_map(|text| text.split(','));
+    if names().nth(MAX_ACTIONS).is_some() {
+        let detail = format!("these are more than {MAX_ACTIONS} actions");
+        return Err(Problem::field("action", detail));
+    }
+    let actions = names().map(|name| parse("action", name)).collect::<Result<_, _>>()?;
+    Ok(EventFilter { scope, actions })
 }
 
 fn bounded(
@@ -109,67 +113,71 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// Reads until there is something for the caller, the history ends and `wait` is over, or the
-/// service stops. The cursor moves past events that the caller may not or does not want to see, and
-/// is given out after so many of them that one has to ask again rather than hold the store up.
-async fn gather(
+/// service stops; `end` is where the history ends. The cursor moves past events that the caller may
+/// not or does not want to see, and is given out after so many of them that one has to ask again
+/// rather than hold the store up.
+async fn follow(
     shared: &Shared,
     caller: &Caller,
-    asked: &Asked,
-) -> Result<(Vec<EventView>, u64), Problem> {
-    let limit = asked.limit;
+    asked: Asked,
+    mut end: u64,
+) -> Result<Reply, Problem> {
+    let store = shared.store()?.name();
     let deadline = tokio::time::Instant::now() + asked.wait;
     let mut last_event = shared.last_event().clone();
     let mut phases = shared.phases.clone();
     let sees_all = caller.is_free() && asked.filter.is_all();
-    let page = if sees_all { limit } else { MAX_LIMIT };
+    let most = if sees_all { asked.limit } else { MAX_LIMIT };
     let (mut next, mut pages) = (asked.after, 0);
     loop {
-        let from = next;
-        let entries = shared.read(move |store| store.entries(Page::After(from), page)).await?;
-        let last = entries.last().map_or(next, |entry| entry.event.number);
-        let at_end = entries.len() < page;
-        pages += 1;
-        let (mut events, mut size) = (Vec::new(), 0);
-        for entry in entries {
-            if events.len() == limit || size > MAX_SIZE {
-                break;
+        while next < end {
+            let limit = usize::try_from(end - next).unwrap_or(most).min(most);
+            let page = shared.pages.read(shared, Part { after: next, limit, end }).await;
+            // The wait may have been long, and the key been revoked meanwhile.
+            caller.require_current(shared)?;
+            let events;
+            (events, next) = choose(page.entries()?, caller, &asked, next)?;
+            pages += 1;
+            if !events.is_empty() || pages == MAX_PAGES {
+                return Ok(json(StatusCode::OK, &Events { store, events, next }));
             }
-            next = entry.event.number;
-            if !asked.filter.admits(&entry.event) {
-                continue;
-            }
-            size += entry.note.as_ref().map_or(0, String::len) + EVENT_SIZE;
-            events.extend(view(caller, entry));
         }
-        // The wait may have been long, and the key been revoked meanwhile.
-        caller.require_current(shared)?;
-        if !events.is_empty() || pages == MAX_PAGES {
-            return Ok((events, next));
+        end = tokio::select! {
+            end = beyond(&mut last_event, next) => end,
+            () = reached(&mut phases, Phase::Draining) => break,
+            () = tokio::time::sleep_until(deadline) => break,
+        };
+    }
+    Ok(json(StatusCode::OK, &Events { store, events: Vec::new(), next }))
+}
+
+/// As many of the entries as are for the caller and fit into an answer, as the caller may see
+/// them, and the cursor behind those and whatever was passed over.
+fn choose<'p>(
+    entries: &'p [SharedEntry],
+    caller: &Caller,
+    asked: &Asked,
+    mut next: u64,
+) -> Result<(Vec<&'p RawValue>, u64), Problem> {
+    let (mut events, mut size) = (Vec::new(), 0);
+    for shared in entries {
+        if events.len() == asked.limit || size > MAX_SIZE {
+            break;
         }
-        if !at_end || next < last {
+        let event = &shared.entry.event;
+        next = event.number;
+        if !asked.filter.admits(event) {
             continue;
         }
-        tokio::select! {
-            () = grown(&mut last_event, next) => {}
-            () = reached(&mut phases, Phase::Draining) => return Ok((events, next)),
-            () = tokio::time::sleep_until(deadline) => return Ok((events, next)),
-        }
+        // A bound caller gets nothing outside the scopes, and no recipient identifiers.
+        let seen = match &event.scope {
+            _ if caller.is_free() => shared.whole(),
+            Some(scope) if caller.reaches(scope) => shared.without_id(),
+            _ => continue,
+        };
+        let seen = seen.map_err(|error| Problem::internal(error))?;
+        size += seen.get().len();
+        events.push(seen);
     }
-}
-
-/// Waits until the history goes beyond `seen`; for ever when nobody looks any more.
-async fn grown(last_event: &mut watch::Receiver<u64>, seen: u64) {
-    if last_event.wait_for(|&last| last > seen).await.is_err() {
-        std::future::pending().await
-    }
-}
-
-/// The event as the caller may see it; `None` for one outside the caller's scopes. A bound
-/// caller gets no recipient identifiers, which would tie events of different scopes together.
-fn view(caller: &Caller, entry: Entry) -> Option<EventView> {
-    if caller.is_free() {
-        return Some(entry.into());
-    }
-    let scope = entry.event.scope.as_ref()?;
-    caller.reaches(scope).then(|| EventView { recipient_id: None, ..entry.into() })
+    Ok((events, next))
 }

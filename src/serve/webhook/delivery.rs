@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::super::phase::{Phase, reached};
 use super::super::shared::Shared;
+use super::super::watcher::beyond;
 use super::line::Line;
 use super::message::Message;
 use super::{Answer, Webhook, now};
@@ -191,7 +192,7 @@ impl Delivery<'_> {
             std::future::pending().await
         };
         tokio::select! {
-            () = beyond(&mut self.last_event, cursor) => {}
+            _ = beyond(&mut self.last_event, cursor) => {}
             () = reached(&mut self.phases, Phase::Draining) => {}
             () = idle => {}
         }
@@ -291,12 +292,5 @@ impl Delivery<'_> {
             () = sleep(wait) => {}
             () = reached(&mut self.phases, Phase::Draining) => {}
         }
-    }
-}
-
-/// Waits until the history goes beyond `event`; for ever when nobody looks any more.
-async fn beyond(last_event: &mut watch::Receiver<u64>, event: u64) {
-    if last_event.wait_for(|&last| last > event).await.is_err() {
-        std::future::pending().await
     }
 }
