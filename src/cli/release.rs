@@ -7,8 +7,7 @@ use super::recipients::each_batch;
 use super::suppress::{record, required_note};
 use super::{Context, Failure, Status, output, user};
 use crate::ledger::{
-    Act, Action, Entry, Import, ImportMark, Note, Page, Reason, Recipient, Store, SuppressionView,
-    Withdrawal,
+    Act, Action, Entry, Import, Note, Page, Reason, Recipient, Store, SuppressionView, Withdrawal,
 };
 use crate::link::Scope;
 
@@ -17,7 +16,7 @@ use crate::link::Scope;
 /// Ends exactly the suppression of that scope and reason; others that stand are said.
 ///
 /// With --import, takes a whole import back: ends what it made and shortens what it extended, as far as
-/// nothing else asked for the same since.
+/// nothing else asks for the same. What asks for nothing any more is an import that was taken back itself.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  optout release alice@example.org --list example.com \
     --reason bounce --note 'mailbox works again, ticket 4711'\n  \
@@ -59,7 +58,23 @@ struct ReleaseView {
 struct WithdrawalView {
     import: u64,
     released: u64,
+    /// Of what it made.
+    others: u64,
     forgotten: u64,
+}
+
+impl WithdrawalView {
+    fn told(&self) -> String {
+        let Self { import, released, others, .. } = self;
+        let rest = match others {
+            0 => String::new(),
+            _ => format!(
+                "; {others} others that it made stand because something else asks for them, such as another \
+                 import, or have ended before"
+            ),
+        };
+        format!("import {import} is taken back: {released} suppressions ended{rest}")
+    }
 }
 
 impl Release {
@@ -125,34 +140,31 @@ fn take_back(context: &mut Context, number: u64, note: Note) -> Result<Status, F
             "there is no import {number}: `optout history --source import` shows them"
         ))
     })?;
-    if !import.mark.is_whole {
-        // It must not go on behind what is taken back.
-        let marks = (import.mark, ImportMark { is_whole: true, ..import.mark });
-        store.record_import(number, marks, &[], context.now())?;
-    }
-    let withdrawal = Withdrawal { import: number, note, actor: user::name() };
-    let mut view = WithdrawalView { import: number, released: 0, forgotten: 0 };
+    let imports = store.withdraw_import(number)?;
+    let withdrawal = Withdrawal { imports, note, actor: user::name() };
+    let mut view = WithdrawalView { import: number, released: 0, others: 0, forgotten: 0 };
     let mut after = import.before;
     while after < import.last {
         let entries = store.entries(Page::After(after), PAGE)?;
         let Some(last) = entries.last() else { break };
         after = last.event.number;
-        let made: Vec<_> = entries.into_iter().filter(|entry| is_of(entry, &import)).collect();
-        view.forgotten += made.iter().filter(|entry| entry.recipient.is_none()).count() as u64;
-        let addresses = made.into_iter().filter_map(|entry| entry.recipient);
+        let own: Vec<_> = entries.into_iter().filter(|entry| is_of(entry, &import)).collect();
+        let made = own.iter().filter(|entry| entry.event.changed);
+        let (named, forgotten): (Vec<_>, Vec<_>) =
+            made.partition(|entry| entry.recipient.is_some());
+        view.forgotten += forgotten.len() as u64;
+        view.others += named.len() as u64;
+        let addresses = own.into_iter().filter_map(|entry| entry.recipient);
         let recipients: Vec<_> = addresses.map(|address| Recipient::of_link(&address)).collect();
         let released = store.withdraw(&withdrawal, &recipients, context.now())?;
         view.released += released.into_iter().sum::<usize>() as u64;
         output::progress(&format!("{} suppressions released", view.released));
     }
     output::end_progress();
+    view.others = view.others.saturating_sub(view.released);
     match context.output.is_json() {
         true => context.output.object(&view)?,
-        false => {
-            let text =
-                format!("import {number} is taken back: {} suppressions ended", view.released);
-            context.output.line(text)?;
-        }
+        false => context.output.line(view.told())?,
     }
     match view.forgotten {
         0 => Ok(Status::Done),
@@ -170,5 +182,5 @@ fn is_of(entry: &Entry, import: &Import) -> bool {
     let event = &entry.event;
     let is_its =
         || event.value.as_deref().and_then(|value| value.parse().ok()) == Some(import.number);
-    event.action == Action::Import && event.changed && is_its()
+    event.action == Action::Import && is_its()
 }

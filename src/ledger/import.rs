@@ -1,6 +1,8 @@
 //! What is kept of an import beside its events, so that one that was interrupted goes on where it
 //! stopped, and so that it can be taken back.
 
+use std::collections::BTreeSet;
+
 use super::store::Note;
 
 /// One import, as far as it came.
@@ -35,8 +37,9 @@ pub struct ImportMark {
 /// That an import is taken back, by whom and why.
 #[derive(Debug, Clone)]
 pub struct Withdrawal {
-    /// The import's number.
-    pub import: u64,
+    /// The numbers of all imports that are taken back, this one and earlier ones: none of them asks for
+    /// anything any more.
+    pub imports: BTreeSet<u64>,
     /// Why.
     pub note: Note,
     /// The operating system's user who asks.

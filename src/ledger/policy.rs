@@ -336,10 +336,10 @@ pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64)
     Decision { standing: after, changed, refused }
 }
 
-/// What takes back an import for one recipient, given all their events, oldest first: what stands by
-/// its doing ends, or ends as soon as it would if the import had never been. Whatever else was asked
-/// since counts, also where it changed nothing because the import's suppression stood already.
-pub fn withdrawal(events: &[Event], import: u64) -> Vec<Act> {
+/// What takes back imports for one recipient, given all their events, oldest first: what stands by
+/// their doing ends, or ends as soon as it would if they had never been. Whatever else was asked
+/// since counts, also where it changed nothing because an import's suppression stood already.
+pub fn withdrawal(events: &[Event], imports: &BTreeSet<u64>) -> Vec<Act> {
     let (mut now, mut without) = (Standing::default(), Standing::default());
     let mut own = BTreeSet::new();
     for event in events {
@@ -347,7 +347,9 @@ pub fn withdrawal(events: &[Event], import: u64) -> Vec<Act> {
         let since = event.occurred.unwrap_or(event.at);
         now = decide(&now, &act, event.at, since, event.number).standing;
         match act {
-            Act::Import { import: of, .. } if of == import => drop(own.insert(event.number)),
+            Act::Import { import, .. } if imports.contains(&import) => {
+                own.insert(event.number);
+            }
             _ => without = decide(&without, &act, event.at, since, event.number).standing,
         }
     }
@@ -553,8 +555,11 @@ mod tests {
             (vec![import(1, Bounce, None), release("a", Bounce)], vec![]),
             (vec![import(1, Bounce, None), back(1, Bounce, None).remove(0)], vec![]),
         ] {
-            assert_eq!(withdrawal(&events(&acts), 1), expected, "{acts:?}");
+            assert_eq!(withdrawal(&events(&acts), &[1].into()), expected, "{acts:?}");
         }
+        let twice = events(&[import(1, Bounce, None), import(2, Bounce, None)]);
+        assert_eq!(withdrawal(&twice, &[2].into()), [], "the first asks for it still");
+        assert_eq!(withdrawal(&twice, &[1, 2].into()), back(1, Bounce, None));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The store's contract: what any implementation promises, whatever it keeps its data in.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,8 +94,15 @@ pub trait Store: fmt::Debug + Send + Sync {
         now: Time,
     ) -> Result<Vec<Outcome>, StoreError>;
 
-    /// Takes back for each of these recipients what an import made or extended, as far as nothing
-    /// else asked for it since ([`super::withdrawal`]); how many suppressions of each.
+    /// Keeps that an import is taken back, so that nobody goes on with it; the numbers of all that are.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn withdraw_import(&self, number: u64) -> Result<BTreeSet<u64>, StoreError>;
+
+    /// Takes back for each of these recipients what the imports that are taken back made or extended, as
+    /// far as nothing else asked for it since ([`super::withdrawal`]); how many suppressions of each.
     ///
     /// # Errors
     ///

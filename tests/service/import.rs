@@ -440,7 +440,8 @@ fn an_import_that_is_killed_at_random_goes_on_and_doubles_nothing() {
     assert_eq!(bad.lines().count(), 2, "the bad row is told once: {bad}");
     let history = place.history();
     assert_eq!(history.len(), 11_999, "after {kills} kills");
-    assert!(history.iter().all(|event| event["value"] == "1" && event["changed"] == true));
+    let import = &history[0]["value"];
+    assert!(history.iter().all(|event| event["value"] == *import && event["changed"] == true));
     for n in [0, 1_999, 2_000, 11_999] {
         let shown = &place.json(&["show", &format!("r{n}@example.org")])[0];
         assert_eq!(shown["repeats"], 0, "r{n} was asked for twice");
@@ -569,6 +570,10 @@ fn taking_an_import_back_undoes_exactly_what_it_changed() {
     // Once more changes nothing, and the import does not come back.
     let output = place.run(&release);
     assert!(text(&output.stdout).contains("0 suppressions ended"));
+    // Nothing but the first import's row has the other asked for, and that asks for nothing any more.
+    let said = place.done(&["release", "--import", "2", "--note", "wrong too"]);
+    assert!(said.contains("1 suppressions ended"), "{said}");
+    assert_eq!(place.check(list, "twice@example.org"), 0);
     place.verify();
     let unknown = place.run(&["release", "--import", "9", "--note", "x"]);
     assert!(text(&unknown.stderr).contains("there is no import 9"));
@@ -724,7 +729,9 @@ fn an_import_takes_effect_in_the_running_service_and_clicks_go_on() {
     let links =
         place.links("news.example.com", &["x@example.org".to_owned(), "r5@example.org".to_owned()]);
     let path: PathBuf = place.path().join("rows.csv");
-    fs::write(&path, rows(5_000)).expect("written");
+    fs::write(&path, rows(30_000)).expect("written");
+    let others: Vec<_> = (0..200).map(|n| format!("c{n}@example.org")).collect();
+    let clicks = place.links("news.example.com", &others);
     let mut child = place
         .command(&["import", path.to_str().expect("UTF-8")])
         .stdout(Stdio::null())
@@ -732,12 +739,72 @@ fn an_import_takes_effect_in_the_running_service_and_clicks_go_on() {
         .spawn()
         .expect("the binary runs");
     assert_eq!(service.click(&links[0]).status, 200);
+    for link in &clicks {
+        assert_eq!(service.click(link).status, 200);
+    }
     assert!(child.wait().expect("it ends").success());
     assert_eq!(service.click(&links[1]).status, 200);
     let asked =
         service.api("GET", "/v1/check?list=news.example.com&recipient=r4999@example.org", &[], "");
     assert!(asked.body.contains("\"reason\":\"bounce\""), "{}", asked.body);
     service.stop();
-    assert_eq!(place.done(&["export"]).lines().count(), 5_002);
+    assert_eq!(place.done(&["export"]).lines().count(), 30_202);
     place.verify();
+}
+
+#[test]
+fn files_that_are_imported_at_once_all_come_in() {
+    let place = Place::with_store();
+    let imports: Vec<_> = (0..3)
+        .map(|n| {
+            let path = place.path().join(format!("{n}.csv"));
+            let content = rows(3_000).replace("\nr", &format!("\nr{n}."));
+            fs::write(&path, content).expect("written");
+            let mut command = place.command(&["import", path.to_str().expect("UTF-8")]);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs")
+        })
+        .collect();
+    for mut import in imports {
+        assert!(import.wait().expect("it ends").success());
+    }
+    assert_eq!(exported(&place).len(), 9_000);
+    place.verify();
+}
+
+#[test]
+fn a_row_of_very_many_fields_keeps_as_many_as_there_is_room_for() {
+    let place = Place::new();
+    let many: String = (0..20_000).map(|n| format!(r#","k{n}":1"#)).collect();
+    let long = "x".repeat(5_000);
+    let content = format!(
+        "{{\"email\":\"a@example.org\",\"reason\":\"bounce\",\"name\":\"Ann\"{many}}}\n\
+         {{\"email\":\"b@example.org\",\"reason\":\"bounce\",\"name\":\"Bob\",\"text\":\"{long}\"}}\n"
+    );
+    let (status, said) = import(&place, "wide.ndjson", content, &["--list", "example.com"]);
+    assert_eq!(status, 0, "{said}");
+    let history = place.history();
+    let wide = history[1]["note"].as_str().expect("a note");
+    assert!((4_000..=4_096).contains(&wide.len()) && wide.contains("\"k1\":1"), "{wide}");
+    assert!(wide.contains("fields too long to be kept"), "{wide}");
+    assert_eq!(history[0]["note"], r#"{"fields too long to be kept":1,"name":"Bob"}"#);
+}
+
+#[test]
+fn bad_rows_replace_no_file_but_their_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let bad = place.path().join("rows.csv.bad.csv");
+    let content = "email,reason\na@example.org,bounce\nnobody,bounce\n";
+    fs::write(&bad, "mine").expect("written");
+    let (status, said) = import(&place, "rows.csv", content, &["--list", "example.com"]);
+    assert!(status == 2 && said.contains("--bad FILE"), "{said}");
+    assert_eq!(fs::read_to_string(&bad).expect("it is there"), "mine");
+    fs::write(&bad, "line,problem,row\n7,old,old\n").expect("written");
+    let (_, said) = import(&place, "rows.csv", content, &["--list", "example.com"]);
+    assert!(said.contains("1 rows could not be read"), "{said}");
+    let told = fs::read_to_string(&bad).expect("it is there");
+    assert!(!told.contains("7,") && told.contains("3,"), "{told}");
+    let mode = fs::metadata(&bad).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(exported(&place).len(), 1);
 }

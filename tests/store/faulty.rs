@@ -1,7 +1,7 @@
 //! The service on a store that fails before a call does anything, after it did, or hangs, at every
 //! call that it makes: nobody is told 200 for what is not durable, and nobody waits for ever.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -131,6 +131,7 @@ through_call! {
     begin_import(plan: &str) -> Import;
     imports() -> Vec<Import>;
     record_import(number: u64, marks: (ImportMark, ImportMark), rows: &[Command], now: Time) -> Vec<Outcome>;
+    withdraw_import(number: u64) -> BTreeSet<u64>;
     withdraw(withdrawal: &Withdrawal, recipients: &[Recipient], now: Time) -> Vec<usize>;
     survey(after: u64, upto: u64) -> Survey;
     spool_mark() -> Option<SpoolMark>;

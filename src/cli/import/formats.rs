@@ -551,23 +551,38 @@ impl Reading {
             .filter(|(name, value)| !is_used(name) && !is_empty(value))
             .map(|(name, value)| (name.to_string(), value.clone()))
             .collect();
-        let mut left_out = 0;
-        while !fields.is_empty() {
-            // JSON escapes control characters in ASCII; the others have no place in a note.
-            let text = serde_json::to_string(&fields).ok()?;
-            let text: String = text.chars().filter(|c| !c.is_control()).collect();
-            if let Ok(note) = Note::parse(&text) {
-                return note;
-            }
-            let longest =
-                fields.iter().max_by_key(|(name, value)| name.len() + value.to_string().len());
-            let longest = longest.map(|(name, _)| name.clone())?;
-            left_out += 1;
-            fields.remove(&longest);
-            fields.insert("fields too long to be kept".to_owned(), Value::from(left_out));
+        drop_longest(&mut fields);
+        if fields.is_empty() {
+            return None;
         }
-        None
+        // JSON escapes control characters in ASCII; the others have no place in a note.
+        let text = serde_json::to_string(&fields).ok()?;
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        Note::parse(&text).ok().flatten()
     }
+}
+
+/// Leaves as many fields as a note has room for, and says how many it has not.
+fn drop_longest(fields: &mut serde_json::Map<String, Value>) {
+    const LEFT_OUT: &str = "fields too long to be kept";
+    // Quotes, colon, comma and escapes of the name; the value brings its own.
+    let length = |(name, value): (&String, &Value)| {
+        let name_length = Value::from(&**name).to_string().len();
+        (name_length + value.to_string().len() + 2, name.clone())
+    };
+    let mut lengths: Vec<_> = fields.iter().map(length).collect();
+    let mut total: usize = 2 + lengths.iter().map(|(length, _)| length).sum::<usize>();
+    if total <= Note::MAX_LEN {
+        return;
+    }
+    lengths.sort_unstable();
+    total += LEFT_OUT.len() + 16;
+    let mut left_out = 0;
+    while let Some((length, name)) = lengths.pop_if(|_| total > Note::MAX_LEN) {
+        fields.remove(&name);
+        (total, left_out) = (total - length, left_out + 1);
+    }
+    fields.insert(LEFT_OUT.to_owned(), left_out.into());
 }
 
 impl<T> Stated<T> {

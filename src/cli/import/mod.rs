@@ -10,6 +10,8 @@ mod rows;
 mod text;
 mod times;
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
@@ -21,8 +23,8 @@ use serde::Serialize;
 use super::input::{Compression, Done, Input};
 use super::{Context, Failure, Status, output, user};
 use crate::ledger::{
-    Act, Command, Import as Begun, ImportMark, Reason, Recipient, Source, SqliteStore, Store, Time,
-    decide,
+    Act, Command, Import as Begun, ImportMark, Outcome, Reason, Recipient, Source, SqliteStore,
+    Store, StoreError, Time, decide,
 };
 use crate::link::Scope;
 use formats::{Asked, Format, GroupScope, Reading, Said, StatusMeaning};
@@ -35,6 +37,9 @@ const BATCH: usize = 2_000;
 
 /// So many such parts are read while another is recorded.
 const READ_AHEAD: usize = 2;
+
+/// For a store that others keep locked.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bring suppressions in
 ///
@@ -156,7 +161,8 @@ impl Import {
             .map_err(|what| Failure::new(format!("{name}: {what}")))?;
         output::note(&told(&name, &rows, &reading));
         let (rejects, counts) = (Rejects::to(bad), Counts::default());
-        let pass = Pass { rows, reading, rejects, counts, recorded: 0, failure: None };
+        let pass =
+            Pass { rows, reading, rejects, counts, recorded: 0, can_go_on: is_file, failure: None };
         match is_dry {
             true => pass.try_out(context),
             false => pass.record(context, again),
@@ -204,6 +210,8 @@ struct Pass {
     counts: Counts,
     /// As many octets of text are recorded already.
     recorded: u64,
+    /// Whether it can be read again.
+    can_go_on: bool,
     /// Why the rest cannot be read.
     failure: Option<Failure>,
 }
@@ -274,9 +282,9 @@ impl Pass {
             true => Some(context.store()?),
             false => None,
         };
-        let (now, mut changed) = (context.now(), 0);
+        let (now, mut changed, mut seen) = (context.now(), 0, HashSet::new());
         let pass = self.each_part(now, |part| {
-            changed += would_change(store.as_ref(), &part.asked, now)?;
+            changed += would_change(store.as_ref(), &part.asked, now, &mut seen)?;
             Ok(())
         })?;
         pass.report(context, None, changed)
@@ -293,17 +301,21 @@ impl Pass {
         let import = begin(&store, &self.reading.plan(), path)?;
         let mut mark = import.mark;
         self.recorded = mark.bytes;
-        let actor = user::name();
+        let (actor, mut last) = (user::name(), None);
         let pass = self.each_part(context.now(), |Part { asked, mark: after, .. }| {
             // What was recorded before an interruption is read again, and no more.
             if after.bytes > import.mark.bytes {
                 let commands = commands(asked, import.number, actor.as_deref());
-                store.record_import(import.number, (mark, after), &commands, context.now())?;
+                let began = Instant::now();
+                let outcomes = patiently(|| {
+                    store.record_import(import.number, (mark, after), &commands, context.now())
+                })?;
+                give_way(&outcomes, &mut last, began.elapsed());
                 mark = after;
             }
             Ok(())
         })?;
-        while store.fold()? {}
+        fold_all(&store)?;
         let imports = store.imports()?;
         let own = imports.iter().find(|own| own.number == import.number);
         let is_whole = pass.failure.is_none();
@@ -312,7 +324,7 @@ impl Pass {
             // Not before it was said: who was not told starts the same again, and doubles nothing.
             context.output.flush()?;
             let whole = ImportMark { is_whole, ..mark };
-            store.record_import(import.number, (mark, whole), &[], context.now())?;
+            patiently(|| store.record_import(import.number, (mark, whole), &[], context.now()))?;
         }
         status
     }
@@ -347,7 +359,10 @@ impl Pass {
     ) -> Result<Status, Failure> {
         let bad = self.rejects.finish()?;
         if let Some(failure) = self.failure {
-            return Err(Failure::new(format!("{failure}{}", kept(import, self.counts.rows))));
+            return Err(Failure::new(format!(
+                "{failure}{}",
+                kept(import, self.counts.rows, self.can_go_on)
+            )));
         }
         let (counts, path) = (&self.counts, self.rejects.path().display().to_string());
         let stood = counts.suppressions.saturating_sub(changed);
@@ -373,12 +388,13 @@ impl Pass {
 }
 
 /// What was read before it could not be read any further stays.
-fn kept(import: Option<u64>, rows: u64) -> String {
-    import.map_or_else(String::new, |number| {
-        format!(
-            "; {rows} rows before it are kept as import {number}, and the same command goes on from there"
-        )
-    })
+fn kept(import: Option<u64>, rows: u64, can_go_on: bool) -> String {
+    let Some(number) = import else { return String::new() };
+    let next = match can_go_on {
+        true => "the same command goes on from there",
+        false => "the same from its beginning doubles nothing",
+    };
+    format!("; {rows} rows before it are kept as import {number}, and {next}")
 }
 
 impl ImportView<'_> {
@@ -410,7 +426,7 @@ fn begin(store: &SqliteStore, plan: &str, path: Option<&Path>) -> Result<Begun, 
             output::note(&format!("going on with import {}, which was interrupted", import.number));
             Ok(import)
         }
-        None => Ok(store.begin_import(plan)?),
+        None => Ok(patiently(|| store.begin_import(plan))?),
     }
 }
 
@@ -432,8 +448,46 @@ fn commands(asked: Vec<Asked>, import: u64, actor: Option<&str>) -> Vec<Command>
     commands
 }
 
-/// How many suppressions would be made or extended.
-fn would_change(store: Option<&SqliteStore>, asked: &[Asked], now: Time) -> Result<u64, Failure> {
+/// Does what another process's lock may keep from being done; waits as long as any of them has it.
+fn patiently<T>(work: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let began = Instant::now();
+    loop {
+        match work() {
+            Err(StoreError::Locked) if began.elapsed() < PATIENCE => {}
+            done => return done,
+        }
+    }
+}
+
+/// Where somebody else recorded something meanwhile, such as a service that clicks come to, they get as
+/// much time as was taken.
+fn give_way(outcomes: &[Outcome], last: &mut Option<u64>, taken: Duration) {
+    let mut events = outcomes.iter().filter_map(|outcome| outcome.event);
+    let first = events.next();
+    if last.is_some() && first > last.map(|last| last + 1) {
+        thread::sleep(taken);
+    }
+    *last = events.next_back().or(first).or(*last);
+}
+
+/// Folds what was recorded into its place. A service that is at it too goes on with it alone.
+fn fold_all(store: &SqliteStore) -> Result<(), StoreError> {
+    loop {
+        match store.fold() {
+            Ok(true) => {}
+            Ok(false) | Err(StoreError::Locked) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How many suppressions would be made or extended; `seen` has what was asked for before.
+fn would_change(
+    store: Option<&SqliteStore>,
+    asked: &[Asked],
+    now: Time,
+    seen: &mut HashSet<u64>,
+) -> Result<u64, Failure> {
     let recipients: Vec<Recipient> = asked.iter().map(|one| one.recipient.clone()).collect();
     let standings = match store {
         Some(store) => store.standings(&recipients)?,
@@ -445,11 +499,18 @@ fn would_change(store: Option<&SqliteStore>, asked: &[Asked], now: Time) -> Resu
             let (reason, until) = (one.reason, one.until);
             let act = Act::Import { import: 0, scope: scope.clone(), reason, until };
             let decision = decide(&standing, &act, now, one.since.unwrap_or(now), 0);
-            changed += u64::from(decision.changed);
+            let is_new = seen.insert(hash_of(&(&one.recipient.canonical(), scope, reason, until)));
+            changed += u64::from(decision.changed && is_new);
             standing = decision.standing;
         }
     }
     Ok(changed)
+}
+
+fn hash_of(asked: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    asked.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// How far it is, on a terminal.

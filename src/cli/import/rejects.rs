@@ -1,12 +1,15 @@
 //! The file of rows that could not be imported, made when there is the first of them.
 
-use std::fs::{File, OpenOptions};
-use std::io::BufWriter;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use super::rows::BadRow;
 use crate::cli::Failure;
+
+/// The header, by which such a file is known again.
+const HEAD: [&str; 3] = ["line", "problem", "row"];
 
 /// Bad rows as CSV: their lines, what is wrong, and how they begin.
 pub(super) struct Rejects {
@@ -20,11 +23,11 @@ impl Rejects {
         Self { path, writer: None, count: 0 }
     }
 
-    /// Adds one; an older file is replaced by the first.
+    /// Adds one; the first replaces an older file of bad rows, and nothing else.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// When it cannot be written, or another file is there.
     pub(super) fn add(&mut self, row: &BadRow) -> Result<(), Failure> {
         self.count += 1;
         self.write(row).map_err(|e| {
@@ -39,16 +42,31 @@ impl Rejects {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => {
+                self.make_room()?;
                 // It holds addresses, as the file that it comes from.
                 let mut options = OpenOptions::new();
-                let options = options.write(true).create(true).truncate(true).mode(0o600);
-                let file = BufWriter::new(options.open(&self.path)?);
-                let mut writer = csv::Writer::from_writer(file);
-                writer.write_record(["line", "problem", "row"])?;
+                let options = options.write(true).create_new(true).mode(0o600);
+                let mut writer =
+                    csv::Writer::from_writer(BufWriter::new(options.open(&self.path)?));
+                writer.write_record(HEAD)?;
                 self.writer.insert(writer)
             }
         };
         writer.write_record([&row.line.to_string(), &row.problem, &row.start])
+    }
+
+    /// Removes an older file of bad rows. Any other stays, so that making ours fails.
+    fn make_room(&self) -> io::Result<()> {
+        if !self.path.is_file() {
+            return Ok(());
+        }
+        let (own, mut head) = (HEAD.join(","), Vec::new());
+        File::open(&self.path)?.take(own.len() as u64).read_to_end(&mut head)?;
+        // One that was cut short by a kill has less of it, or nothing.
+        match own.as_bytes().starts_with(&head) {
+            true => fs::remove_file(&self.path),
+            false => Ok(()),
+        }
     }
 
     /// How many there were, and the file that has them.

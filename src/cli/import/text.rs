@@ -183,8 +183,7 @@ pub(super) fn furthest(input: Input, mut marks: Vec<ImportMark>) -> Option<Impor
             text.take(missing.min(text.rest().len()));
         }
         text.end_row();
-        // What was begun and has read nothing may as well be of this file.
-        if mark.bytes == 0 || text.mark().digest == mark.digest {
+        if text.mark().digest == mark.digest {
             reached = Some(mark);
         }
     }

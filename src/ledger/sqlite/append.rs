@@ -1,7 +1,7 @@
 //! Appending to the history.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, OptionalExtension as _, Transaction, params};
@@ -161,7 +161,7 @@ impl<'t> Batch<'t> {
         Ok(outcome)
     }
 
-    /// Takes back for one recipient what an import made; how many suppressions.
+    /// Takes back for one recipient what imports made; how many suppressions.
     pub(super) fn withdraw(
         &mut self,
         recipient: &Recipient,
@@ -176,7 +176,7 @@ impl<'t> Batch<'t> {
         let mut events = read::events_about(self.transaction, last, u64::MAX, usize::MAX)?;
         events.reverse();
         let mut changed = 0;
-        for act in withdrawal(&events, asked.import) {
+        for act in withdrawal(&events, &asked.imports) {
             let command = Command {
                 actor: asked.actor.clone(),
                 note: Some(asked.note.clone()),
@@ -372,6 +372,20 @@ pub(super) fn keep_import_mark(
             after.is_whole
         ])?;
     if moved == 1 { Ok(()) } else { Err(WorkError::Overtaken) }
+}
+
+/// Keeps that an import is taken back, and that nobody goes on with it; which ones are.
+pub(super) fn withdraw_import(
+    transaction: &Transaction<'_>,
+    number: u64,
+) -> Result<BTreeSet<u64>, WorkError> {
+    transaction.execute(
+        "UPDATE import SET is_withdrawn = 1, is_whole = 1 WHERE number = ?1",
+        [row_number(number)],
+    )?;
+    let mut statement = transaction.prepare("SELECT number FROM import WHERE is_withdrawn")?;
+    let numbers = statement.query_map([], |row| row.get(0))?;
+    Ok(numbers.collect::<Result<_, _>>()?)
 }
 
 /// Counts what an import recorded.

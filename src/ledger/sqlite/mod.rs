@@ -17,6 +17,7 @@ mod sending;
 mod verify;
 mod webhook;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -360,6 +361,10 @@ impl Store for SqliteStore {
             append::count_import(batch.transaction(), number, &outcomes)?;
             Ok(outcomes)
         })
+    }
+
+    fn withdraw_import(&self, number: u64) -> Result<BTreeSet<u64>, StoreError> {
+        self.write(|transaction| append::withdraw_import(transaction, number))
     }
 
     fn withdraw(

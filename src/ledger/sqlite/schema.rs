@@ -104,7 +104,8 @@ const MIGRATIONS: &[&str] = &[
          bytes INTEGER NOT NULL,
          digest BLOB NOT NULL,
          changed INTEGER NOT NULL,
-         is_whole INTEGER NOT NULL
+         is_whole INTEGER NOT NULL,
+         is_withdrawn INTEGER NOT NULL DEFAULT 0
      ) STRICT;",
 ];
 
