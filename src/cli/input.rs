@@ -169,6 +169,11 @@ impl Input {
         self.done.clone()
     }
 
+    /// Whether nothing more comes.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Whom the file belongs to and who may read it; `None` for what is no file.
     pub(super) fn metadata(&self) -> Option<&Metadata> {
         self.file.as_ref().map(|(_, metadata)| metadata)

@@ -13,7 +13,7 @@ use super::input::{Compression, Done, Input};
 use super::output_file::OutputFile;
 use super::rows::{Shape, Unended, without_line_end};
 use super::{Context, Failure, Status, now, output};
-use crate::ledger::{Recipient, RecipientId, Screen};
+use crate::ledger::{Canonical, RecipientId, Screen};
 use crate::link::ListId;
 
 /// Copy a mailing list without those who are suppressed for a list
@@ -85,8 +85,13 @@ impl Scrub {
         let mode = input.metadata().map_or(0o666, |meta| meta.permissions().mode() & 0o666);
         let mut blocks = Blocks::begin(input, self.column.as_deref())?;
         let mut file = OutputFile::begin(self.output.as_deref(), compression, mode)?;
-        output::progress("reading who is suppressed");
-        let screen = store.screen(&self.list, now())?;
+        let screen = match blocks.are_short() {
+            true => store.screen_for_few(&self.list),
+            false => {
+                output::progress("reading who is suppressed");
+                store.screen(&self.list, now())?
+            }
+        };
         let sieve = Sieve { screen: &screen, shape: blocks.shape, keep_invalid: self.keep_invalid };
         let copied = sieve.copy(&mut blocks, &mut file);
         output::end_progress();
@@ -148,6 +153,9 @@ struct Blocks {
 /// As much is worked on at once, and a row has at most as many bytes.
 const BLOCK: usize = 1 << 20;
 
+/// Octets of a mailing list with a thousand addresses or two.
+const SHORT: usize = 1 << 16;
+
 /// What some programs put before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -163,6 +171,11 @@ impl Blocks {
             Shape::Csv { .. } => shape.row_end(&rest[mark..]).unwrap_or(rest.len() - mark),
         };
         Ok(Self { input, shape, rest, head: mark + header, line: 1 })
+    }
+
+    /// Whether these are so few rows that asking for each is faster than reading who is suppressed.
+    fn are_short(&self) -> bool {
+        self.input.has_ended() && self.rest.len() <= SHORT
     }
 
     /// The next rows; `None` at the end.
@@ -262,6 +275,7 @@ impl Sieve<'_> {
             let mut counts = Counts::default();
             for way_out in ways_out.iter().cycle() {
                 let Ok(sieved) = way_out.recv() else { break };
+                let sieved = sieved?;
                 file.write(&sieved.text)?;
                 counts.add(sieved.counts);
                 progress.tell(&counts);
@@ -287,25 +301,32 @@ impl Sieve<'_> {
         Ok(())
     }
 
-    fn work(&self, blocks: Receiver<Block>, sieved: SyncSender<Sieved>) {
+    fn work(&self, blocks: Receiver<Block>, sieved: SyncSender<Result<Sieved, Failure>>) {
+        // Their memory is used again.
+        let (mut rows, mut ids) = (Vec::new(), Vec::new());
         for block in blocks {
-            if sieved.send(self.sieve(&block)).is_err() {
+            rows.clear();
+            ids.clear();
+            if sieved.send(self.sieve(&block, &mut rows, &mut ids)).is_err() {
                 break;
             }
         }
     }
 
-    fn sieve(&self, block: &Block) -> Sieved {
-        let mut rows = Vec::new();
-        let mut ids = Vec::new();
+    fn sieve(
+        &self,
+        block: &Block,
+        rows: &mut Vec<(usize, Row)>,
+        ids: &mut Vec<RecipientId>,
+    ) -> Result<Sieved, Failure> {
         let mut next = block.head;
         while next < block.text.len() {
             let rest = &block.text[next..];
             let end = next + self.shape.row_end(rest).unwrap_or(rest.len());
-            rows.push((end, self.read_row(&block.text[next..end], &mut ids)));
+            rows.push((end, self.read_row(&block.text[next..end], ids)));
             next = end;
         }
-        self.pick(block, &rows, &self.screen.hold_back(&ids))
+        Ok(self.pick(block, rows, &self.screen.hold_back(ids, now())?))
     }
 
     /// What is kept of the rows that end at these places; `held_back` has an answer for each that is asked.
@@ -342,12 +363,21 @@ impl Sieve<'_> {
         let Some(text) = address.as_deref().and_then(|text| str::from_utf8(text).ok()) else {
             return Row::Unreadable;
         };
-        let parsed = Recipient::parse(text);
-        let is_address = parsed.is_ok() && is_address(text);
-        // What is no address may be on record all the same, since a link may bring any text.
-        let recipient = parsed.unwrap_or_else(|_| Recipient::of_link(text));
-        ids.push(self.screen.identify(&recipient));
+        let (canonical, is_address) = match Canonical::plain(text) {
+            Some(canonical) => (canonical, true),
+            None => canonical_of_any(text),
+        };
+        ids.push(self.screen.identify(&canonical));
         Row::Asked { is_address }
+    }
+}
+
+/// What a text is asked for by, and whether it is an address. What is none may be on record all the same,
+/// since a link may bring any text.
+fn canonical_of_any(text: &str) -> (Canonical<'_>, bool) {
+    match Canonical::parse(text) {
+        Ok(canonical) => (canonical, is_address(text)),
+        Err(_) => (Canonical::of_link(text), false),
     }
 }
 

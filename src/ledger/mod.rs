@@ -41,7 +41,7 @@ pub use import::{Import, ImportMark, Withdrawal};
 pub use key_file::{KeyFile, KeyFileError, StoredKey};
 pub use late_store::LateStore;
 pub use policy::{Act, Decision, decide, withdrawal};
-pub use recipient::{Recipient, RecipientError, RecipientId, Salt, StoreSecret};
+pub use recipient::{Canonical, Recipient, RecipientError, RecipientId, Salt, StoreSecret};
 pub use recorder::{Kept, Recorder, RecorderCounts, SpoolSettings, Surroundings};
 pub use spool::{Spool, SpoolMark, Spooled};
 pub use sqlite::{Screen, SqliteStore};

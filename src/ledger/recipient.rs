@@ -9,6 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use icu_normalizer::ComposingNormalizerBorrowed;
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
+use memchr::memchr;
 use sha2::{Digest, Sha256};
 
 use super::event::LinkMark;
@@ -46,10 +47,7 @@ impl Recipient {
     /// When it is empty or too long, holds control characters, or its domain is no domain.
     pub fn parse(text: &str) -> Result<Self, RecipientError> {
         let written = trim(text);
-        if written.len() > Self::MAX_LEN {
-            return Err(RecipientError::TooLong(written.len()));
-        }
-        let canonical = canonical(written)?;
+        let canonical = canonical(written)?.into_owned();
         Ok(Self { written: written.to_owned(), canonical })
     }
 
@@ -59,11 +57,7 @@ impl Recipient {
     pub fn of_link(text: &str) -> Self {
         Self::parse(text).unwrap_or_else(|_| Self {
             written: text.to_owned(),
-            canonical: fold(match trim(text) {
-                "" => text,
-                trimmed => trimmed,
-            })
-            .into_owned(),
+            canonical: canonical_of_any(text).into_owned(),
         })
     }
 
@@ -100,6 +94,40 @@ impl Recipient {
             None => add(&self.written, "***"),
         }
         masked
+    }
+}
+
+/// The canonical form alone, for whoever asks for many recipients and keeps none: an address that is
+/// written so is not copied.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Canonical<'t>(Cow<'t, str>);
+
+impl<'t> Canonical<'t> {
+    /// Of an address in lower case with nothing unusual in it, as nearly all are: it is its own canonical
+    /// form, which takes a fraction of [`Canonical::parse`] to see. `None` says nothing of the text.
+    pub fn plain(text: &'t str) -> Option<Self> {
+        is_plain(text.as_bytes()).then_some(Self(Cow::Borrowed(text)))
+    }
+
+    /// As [`Recipient::parse`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn parse(text: &'t str) -> Result<Self, RecipientError> {
+        canonical(trim(text)).map(Self)
+    }
+
+    /// As [`Recipient::of_link`].
+    pub fn of_link(text: &'t str) -> Self {
+        Self::parse(text).unwrap_or_else(|_| Self(canonical_of_any(text)))
+    }
+}
+
+/// No address stands in a log, so `Debug` shows none.
+impl fmt::Debug for Canonical<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Canonical(..)")
     }
 }
 
@@ -146,25 +174,57 @@ fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\r', '\n'])
 }
 
-fn canonical(text: &str) -> Result<String, RecipientError> {
+fn canonical(text: &str) -> Result<Cow<'_, str>, RecipientError> {
     if text.is_empty() {
         return Err(RecipientError::Empty);
+    }
+    if text.len() > Recipient::MAX_LEN {
+        return Err(RecipientError::TooLong(text.len()));
     }
     if text.bytes().any(|byte| byte.is_ascii_control()) {
         return Err(RecipientError::Control);
     }
     let Some((local, domain)) = text.rsplit_once('@') else {
-        return Ok(fold(text).into_owned());
+        return Ok(fold(text));
     };
     if local.is_empty() || domain.is_empty() {
         return Err(RecipientError::Part);
     }
-    let (local, domain) = (fold(local), canonical_domain(domain)?);
-    let mut canonical = String::with_capacity(local.len() + 1 + domain.len());
-    canonical.push_str(&local);
+    let (folded, domain_name) = (fold(local), canonical_domain(domain)?);
+    // Most are written so.
+    if matches!(folded, Cow::Borrowed(_)) && domain_name == domain {
+        return Ok(text.into());
+    }
+    let mut canonical = String::with_capacity(folded.len() + 1 + domain_name.len());
+    canonical.push_str(&folded);
     canonical.push('@');
-    canonical.push_str(&domain);
-    Ok(canonical)
+    canonical.push_str(&domain_name);
+    Ok(canonical.into())
+}
+
+/// Whether it has a local part of letters, digits and `._+-`, and a domain no longer than a label may be,
+/// of letters, digits, and single dots and hyphens between these: so no A-label.
+fn is_plain(text: &[u8]) -> bool {
+    let Some(at) = memchr(b'@', text) else { return false };
+    let (local, domain) = (&text[..at], &text[at + 1..]);
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let mut follows_letter = false;
+    let is_domain = domain.len() <= 63
+        && domain.iter().all(|&byte| {
+            let follows = std::mem::replace(&mut follows_letter, is_letter(byte));
+            follows_letter || follows && matches!(byte, b'.' | b'-')
+        })
+        && follows_letter;
+    let is_local = |byte: &u8| is_letter(*byte) || matches!(byte, b'.' | b'_' | b'+' | b'-');
+    is_domain && at > 0 && text.len() <= Recipient::MAX_LEN && local.iter().all(is_local)
+}
+
+/// Of a text that may be no recipient.
+fn canonical_of_any(text: &str) -> Cow<'_, str> {
+    match trim(text) {
+        "" => fold(text),
+        trimmed => fold(trimmed),
+    }
 }
 
 /// An address literal in lower case (RFC 5321 section 4.1.3), or a name as A-labels.
@@ -226,7 +286,16 @@ impl StoreSecret {
     /// The salt of one recipient: HMAC-SHA-256(secret, canonical form). Who is shown it can tell
     /// that recipient's events, and nobody else's.
     pub fn salt(&self, recipient: &Recipient) -> Salt {
-        Salt(Zeroizing::new(self.hmac(recipient.canonical().as_bytes())))
+        self.salt_of(recipient.canonical())
+    }
+
+    /// What stands for whoever has this canonical form.
+    pub fn identify(&self, canonical: &Canonical<'_>) -> RecipientId {
+        self.salt_of(&canonical.0).identify_text(&canonical.0)
+    }
+
+    fn salt_of(&self, canonical: &str) -> Salt {
+        Salt(Zeroizing::new(self.hmac(canonical.as_bytes())))
     }
 
     /// A value that a store keeps to notice that it was given another secret: HMAC-SHA-256 over
@@ -252,7 +321,11 @@ pub struct Salt(Zeroizing<[u8; 32]>);
 impl Salt {
     /// The identifier of the recipient that the salt was made for.
     pub fn identify(&self, recipient: &Recipient) -> RecipientId {
-        let hash = Sha256::new_with_prefix(*self.0).chain_update(recipient.canonical()).finalize();
+        self.identify_text(recipient.canonical())
+    }
+
+    fn identify_text(&self, canonical: &str) -> RecipientId {
+        let hash = Sha256::new_with_prefix(*self.0).chain_update(canonical).finalize();
         RecipientId(std::array::from_fn(|i| hash[i]))
     }
 
@@ -286,11 +359,70 @@ mod tests {
             assert_eq!(recipient.canonical(), row["canonical"].as_str().expect("text"));
             let again = Recipient::parse(recipient.canonical()).expect("canonical forms are valid");
             assert_eq!(again.canonical(), recipient.canonical());
+            let plain = Canonical::plain(recipient.canonical());
+            assert!(plain.is_none_or(|plain| plain.0 == recipient.canonical()));
         }
         for text in rows("refused") {
             let text = text.as_str().expect("text");
             assert!(Recipient::parse(text).is_err(), "{text:?}");
+            assert!(Canonical::plain(text).is_none(), "{text:?}");
             assert_ne!(Recipient::of_link(text).written().is_empty(), !text.is_empty());
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(20_000))]
+
+        #[test]
+        fn what_is_plain_is_its_own_canonical_form(
+            text in "[a-c0._+-]{0,3}[a-cX ü@\\[(\"]{0,1}@{0,2}([a-zX0ü]{0,2}[.-]{0,2}){0,3}[x]{0,1}[n-]{0,3}[a-c0. ]{0,2}",
+            length in 1..80_usize,
+        ) {
+            let long = format!("a@{}.{}", "b".repeat(length), text.replace('@', ""));
+            for text in [text, long] {
+                let parsed = Canonical::parse(&text);
+                if let Some(plain) = Canonical::plain(&text) {
+                    assert_eq!(plain.0, text);
+                    assert!(parsed == Ok(plain), "{text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_addresses_are_seen_to_be_so() {
+        let long = format!("{}@example.org", "a".repeat(Recipient::MAX_LEN));
+        for plain in ["a@b", "a.l_i+c-e9@mail-1.example.co.uk", "1@2.3", &long[12..]] {
+            assert!(Canonical::plain(plain).is_some(), "{plain}");
+        }
+        for other in [
+            "",
+            "a",
+            "@",
+            "a@",
+            "@b",
+            "a@b@c",
+            "A@b",
+            "a@B",
+            "a@b.",
+            "a@.b",
+            "a@b..c",
+            "a@-b",
+            "a@b-",
+            "a@b.-c",
+            "a@xn--bcher-kva.example",
+            "a@bücher.example",
+            "ü@b",
+            "a b@c",
+            "\"a\"@b",
+            " a@b",
+            "a@[b]",
+            "a@b_c",
+            "a@b\n",
+            "a,b@c",
+            &long,
+        ] {
+            assert!(Canonical::plain(other).is_none(), "{other}");
         }
     }
 

@@ -35,6 +35,17 @@ fn keeps(place: &Place, input: &[u8], kept: &[u8]) {
     assert_eq!(output.stdout.escape_ascii().to_string(), kept.escape_ascii().to_string());
 }
 
+/// More rows than are asked for one by one.
+fn many() -> String {
+    (0..10_000).map(|n| format!("many{n}@example.net\n")).collect()
+}
+
+/// As [`keeps`], whether there are few rows or many: lines end with a line feed.
+fn keeps_of_few_and_of_many(place: &Place, input: &str, kept: &str) {
+    keeps(place, input.as_bytes(), kept.as_bytes());
+    keeps(place, (input.to_owned() + &many()).as_bytes(), (kept.to_owned() + &many()).as_bytes());
+}
+
 /// It ends with 2, and says each of these.
 fn refuses(place: &Place, input: &[u8], said: &[&str]) {
     let output = scrub(place, input);
@@ -219,14 +230,16 @@ fn nothing_goes_through_without_a_store_that_answers() {
     let place = Place::new();
     refuses(&place, b"a@x.org\n", &["no store"]);
     let place = self::place();
-    // A row that nobody asks about, and whose content cannot be read.
+    // A row whose content cannot be read; of many rows, none asks for it.
     let database = rusqlite::Connection::open(place.data().join("optout.db")).expect("it opens");
     database.execute("UPDATE recipient SET standing = x'0102'", []).expect("changed");
     drop(database);
-    let output = scrub(&place, b"a@x.org\n");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("damaged"), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), "");
+    for input in ["a@x.org\nbob@example.org\n".to_owned(), many()] {
+        let output = scrub(&place, input.as_bytes());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("damaged"), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "");
+    }
 }
 
 #[test]
@@ -280,7 +293,7 @@ fn a_click_counts_at_once() {
         let recipient = format!("click{n}@example.org");
         let path = place.link(LIST, &recipient, "2026-01");
         assert_eq!(service.public("POST", &path, &[], b"").status, 200);
-        keeps(&place, format!("a@x.org\n{recipient}\n").as_bytes(), b"a@x.org\n");
+        keeps_of_few_and_of_many(&place, &format!("a@x.org\n{recipient}\n"), "a@x.org\n");
     }
     service.stop();
 }
@@ -317,9 +330,30 @@ fn it_answers_as_check_does() {
         let free = objects(&text(&check.stdout)).into_iter().filter(|o| o["suppressed"] == false);
         let free: String =
             free.map(|o| format!("{}\n", o["recipient"].as_str().expect("text"))).collect();
-        let scrubbed = place.run_with_input(&["scrub", "--list", list], input.as_bytes());
-        assert_eq!(text(&scrubbed.stdout), free, "{list}");
+        for more in [String::new(), many()] {
+            let input = input.clone() + &more;
+            let scrubbed = place.run_with_input(&["scrub", "--list", list], input.as_bytes());
+            assert_eq!(text(&scrubbed.stdout), free.clone() + &more, "{list}");
+        }
     }
+}
+
+/// Of whom only the identifier is left, whatever was left how widely, and in whatever way the address
+/// is written.
+#[test]
+fn the_forgotten_are_found() {
+    let place = Place::with_store();
+    let widths =
+        ["--list=weekly.news.example.com", "--list=news.example.com", "--list=com", "--all"];
+    let mut input = String::new();
+    for (n, width) in widths.iter().enumerate() {
+        let recipient = format!("left{n}@example.org");
+        place.done(&["suppress", &recipient, width, "--reason", "unsubscribe"]);
+        place.done(&["forget", &recipient]);
+        input += &format!("LEFT{n}@Example.ORG.\nleft{n}@example.org\nleft{n}@example.com\n");
+    }
+    let kept: String = (0..widths.len()).map(|n| format!("left{n}@example.com\n")).collect();
+    keeps_of_few_and_of_many(&place, &input, &kept);
 }
 
 /// Numbers below a bound (xorshift64).

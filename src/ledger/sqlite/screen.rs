@@ -5,7 +5,7 @@
 //! ([`Standing::suppression_for`]). What is kept of those who are held back is their whole
 //! identifier, so an answer is neither a guess nor confirmed anywhere else. Recipients with events
 //! that may not be in the rows that were read, since they were not folded in or came later, are
-//! decided one by one, and what was decided last counts.
+//! decided one by one, and what was decided last counts. For few questions each is decided so.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +14,13 @@ use std::thread;
 
 use rusqlite::{Connection, Transaction};
 
+use super::read::{essential, last_event};
 use super::row::RecipientRow;
-use super::{SqliteStore, WorkError, fold, read, row_number};
+use super::{SqliteStore, WorkError, fold, row_number};
 use crate::ledger::codes::Reason;
 use crate::ledger::essential::Essential;
 use crate::ledger::event::Event;
-use crate::ledger::recipient::{Recipient, RecipientId};
+use crate::ledger::recipient::{Canonical, RecipientId};
 use crate::ledger::standing::Standing;
 use crate::ledger::store::StoreError;
 use crate::ledger::time::Time;
@@ -32,12 +33,16 @@ const SLICES: usize = 256;
 /// Events that are followed in one read.
 const EVENTS: u64 = 10_000;
 
-/// Answers for one list from memory; see [`SqliteStore::screen`].
+/// Identifiers that are looked up at once.
+const TOGETHER: usize = 64;
+
+/// Answers for one list; see [`SqliteStore::screen`].
 #[derive(Debug)]
 pub struct Screen<'s> {
     store: &'s SqliteStore,
     list: ListId,
-    decided: RwLock<Decided>,
+    /// What it answers from; `None` when it asks the table for each.
+    decided: Option<RwLock<Decided>>,
 }
 
 #[derive(Debug)]
@@ -77,9 +82,14 @@ impl SqliteStore {
     /// When anything of the store cannot be read: then there is no answer about anybody.
     pub fn screen(&self, list: &ListId, clock: Time) -> Result<Screen<'_>, StoreError> {
         let decided = RwLock::new(self.decide_all(list, clock)?);
-        let screen = Screen { store: self, list: list.clone(), decided };
+        let screen = Screen { store: self, list: list.clone(), decided: Some(decided) };
         screen.refresh(clock)?;
         Ok(screen)
+    }
+
+    /// As [`SqliteStore::screen`], for few questions: reads nothing before it is asked.
+    pub fn screen_for_few(&self, list: &ListId) -> Screen<'_> {
+        Screen { store: self, list: list.clone(), decided: None }
     }
 
     /// Decides upon every row.
@@ -94,9 +104,26 @@ impl SqliteStore {
 
     fn question<'a>(&self, list: &'a ListId, clock: Time) -> Result<Question<'a>, StoreError> {
         self.read(|transaction| {
-            let last = read::last_event(transaction)?;
+            let last = last_event(transaction)?;
             let at = last.map_or(clock, |last| last.at.max(clock));
-            Ok(Question { list, at, essential: read::essential(transaction, u64::MAX)? })
+            Ok(Question { list, at, essential: essential(transaction, u64::MAX)? })
+        })
+    }
+
+    /// Decides upon each of these as the table and the events after it say.
+    fn decide_each(
+        &self,
+        list: &ListId,
+        clock: Time,
+        ids: &[RecipientId],
+    ) -> Result<Vec<bool>, StoreError> {
+        let question = self.question(list, clock)?;
+        self.read_about(ids, |transaction, heads| {
+            let each = ids.iter().zip(heads).map(|(&id, &head)| {
+                let row = RecipientRow::current(transaction, id, head)?;
+                Ok(question.holds_back(&row.standing))
+            });
+            each.collect()
         })
     }
 
@@ -106,7 +133,7 @@ impl SqliteStore {
             let numbers = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
             let slices = numbers.take_while(|&number| number < SLICES).map(|number| {
                 let ids = self.read(|transaction| held_back_in(transaction, number, question))?;
-                Ok((number, Slice::of(ids)))
+                Ok((number, Slice::of(&ids)))
             });
             slices.collect::<Result<Vec<_>, StoreError>>()
         };
@@ -132,38 +159,40 @@ impl Screen<'_> {
     ///
     /// When the store cannot be read.
     pub fn refresh(&self, clock: Time) -> Result<(), StoreError> {
+        let Some(decided) = &self.decided else { return Ok(()) };
         let question = self.store.question(&self.list, clock)?;
-        if question.is_essential() != self.decided().is_essential {
-            let decided = self.store.decide_all(&self.list, clock)?;
-            *self.change() = decided;
+        if question.is_essential() != reading(decided).is_essential {
+            let anew = self.store.decide_all(&self.list, clock)?;
+            *changing(decided) = anew;
         }
-        while self.follow(&question)? {}
+        while self.follow(decided, &question)? {}
         Ok(())
     }
 
     /// What the recipient is asked for by.
-    pub fn identify(&self, recipient: &Recipient) -> RecipientId {
-        self.store.id(recipient)
+    pub fn identify(&self, canonical: &Canonical<'_>) -> RecipientId {
+        self.store.secret.identify(canonical)
     }
 
-    /// Whether each is not to be sent mail for the list. Many at once cost less, since the places that
-    /// they are looked up at are far from each other, and are then read side by side.
-    pub fn hold_back(&self, ids: &[RecipientId]) -> Vec<bool> {
-        let decided = self.decided();
-        ids.iter().map(|id| decided.holds_back(*id)).collect()
-    }
-
-    fn decided(&self) -> RwLockReadGuard<'_, Decided> {
-        self.decided.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self) -> RwLockWriteGuard<'_, Decided> {
-        self.decided.write().unwrap_or_else(PoisonError::into_inner)
+    /// Whether each is not to be sent mail for the list; many at once cost less.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn hold_back(&self, ids: &[RecipientId], clock: Time) -> Result<Vec<bool>, StoreError> {
+        match &self.decided {
+            Some(decided) => Ok(reading(decided).hold_back(ids)),
+            None => self.store.decide_each(&self.list, clock, ids),
+        }
     }
 
     /// Decides anew upon those whom the next events are about; `true` when there were any.
-    fn follow(&self, question: &Question<'_>) -> Result<bool, StoreError> {
-        let upto = self.decided().upto;
+    fn follow(
+        &self,
+        decided: &RwLock<Decided>,
+        question: &Question<'_>,
+    ) -> Result<bool, StoreError> {
+        let upto = reading(decided).upto;
         let (since, last) = self.store.read(|transaction| {
             let Newer { heads, last } = newer(transaction, upto)?;
             let since = heads.into_iter().map(|(id, head)| {
@@ -173,59 +202,89 @@ impl Screen<'_> {
             Ok((since.collect::<Result<Vec<_>, WorkError>>()?, last))
         })?;
         let Some(last) = last else { return Ok(false) };
-        let mut decided = self.change();
+        let mut decided = changing(decided);
         decided.since.extend(since);
         decided.upto = last;
         Ok(true)
     }
 }
 
+fn reading(decided: &RwLock<Decided>) -> RwLockReadGuard<'_, Decided> {
+    decided.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn changing(decided: &RwLock<Decided>) -> RwLockWriteGuard<'_, Decided> {
+    decided.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Decided {
-    fn holds_back(&self, id: RecipientId) -> bool {
-        let since = self.since.get(&id).copied();
-        since.unwrap_or_else(|| self.held_back[usize::from(id.0[0])].contains(id))
+    /// Each is at a place of its own in a memory that no cache holds. Those of several are read before
+    /// anything depends on what stands there, so that the processor need not wait for one after another.
+    fn hold_back(&self, ids: &[RecipientId]) -> Vec<bool> {
+        let mut held_back = Vec::with_capacity(ids.len());
+        for some in ids.chunks(TOGETHER) {
+            let mut first = [0; TOGETHER];
+            first.iter_mut().zip(some).for_each(|(first, &id)| *first = self.slice(id).first(id));
+            let each = some.iter().zip(first).map(|(&id, first)| {
+                let since = self.since.get(&id).copied();
+                since.unwrap_or_else(|| self.slice(id).contains(id, first))
+            });
+            held_back.extend(each);
+        }
+        held_back
+    }
+
+    fn slice(&self, id: RecipientId) -> &Slice {
+        &self.held_back[usize::from(id.0[0])]
     }
 }
 
-/// Identifiers with the same first byte, in order, and where each part of them begins. They are
-/// keyed hashes, so what follows that byte spreads them evenly.
+/// Identifiers with the same first byte, as numbers and in order: each at its place or just behind. They
+/// are keyed hashes, so what follows that byte spreads them evenly over the places.
 #[derive(Debug, Clone)]
 struct Slice {
-    ids: Vec<RecipientId>,
-    /// One more than there are parts.
-    begins: Vec<u32>,
-    /// How many of the four bytes' bits after the first tell a part.
-    bits: u32,
+    /// 0 for an empty place; no identifier comes out so.
+    ids: Vec<u128>,
+    /// How many places there are, behind which some more may stand.
+    places: u64,
 }
 
 impl Slice {
-    /// Identifiers in a part, about.
-    const PART: usize = 4;
-
-    fn of(mut ids: Vec<RecipientId>) -> Self {
-        ids.shrink_to_fit();
-        let bits = (ids.len() / Self::PART).next_power_of_two().ilog2();
-        let mut slice = Self { ids, begins: Vec::with_capacity((1 << bits) + 1), bits };
-        let mut next = 0;
-        for part in 0..1 << bits {
-            slice.begins.push(next);
-            let rest = slice.ids[next as usize..].iter();
-            next += rest.take_while(|id| slice.part(**id) == part).count() as u32;
+    fn of(ids: &[RecipientId]) -> Self {
+        let places = 1 + ids.len() as u64 * 3 / 2;
+        let mut slice = Self { ids: Vec::with_capacity(places as usize + 16), places };
+        for id in ids {
+            let place = slice.place(*id).max(slice.ids.len());
+            slice.ids.resize(place, 0);
+            slice.ids.push(number(*id));
         }
-        slice.begins.push(next);
         slice
     }
 
-    fn part(&self, id: RecipientId) -> usize {
+    fn place(&self, id: RecipientId) -> usize {
         let [_, a, b, c, d, ..] = id.0;
-        (u64::from(u32::from_be_bytes([a, b, c, d])) << self.bits >> 32) as usize
+        ((u64::from(u32::from_be_bytes([a, b, c, d])) * self.places) >> 32) as usize
     }
 
-    fn contains(&self, id: RecipientId) -> bool {
-        let part = self.part(id);
-        let (begin, end) = (self.begins[part] as usize, self.begins[part + 1] as usize);
-        self.ids[begin..end].contains(&id)
+    /// What stands at the identifier's place.
+    fn first(&self, id: RecipientId) -> u128 {
+        self.ids.get(self.place(id)).copied().unwrap_or(0)
     }
+
+    /// Whether it is there, where `first` stands at its place.
+    fn contains(&self, id: RecipientId, first: u128) -> bool {
+        let wanted = number(id);
+        let is_before = |found: u128| found != 0 && found < wanted;
+        if !is_before(first) {
+            return first == wanted;
+        }
+        let behind = &self.ids[self.place(id) + 1..];
+        behind.iter().find(|&&found| !is_before(found)) == Some(&wanted)
+    }
+}
+
+fn number(id: RecipientId) -> u128 {
+    u128::from_be_bytes(id.0)
 }
 
 /// The identifiers in one slice of the table that are held back.
@@ -252,6 +311,10 @@ fn held_back_in(
             before = Before::of(standing, question.holds_back(&decoded));
         }
         if before.is_held_back {
+            // They are looked up by their order.
+            if ids.last().is_some_and(|last| *last >= id) {
+                return Err(damaged());
+            }
             ids.push(id);
         }
     }
@@ -335,11 +398,13 @@ mod tests {
                 RecipientId(std::array::from_fn(|i| if i == 0 { 7 } else { rest[i - 1] }))
             }));
             ids.sort_unstable();
-            let slice = Slice::of(ids.clone());
-            assert!(ids.iter().all(|&id| slice.contains(id)), "{count}");
-            assert!((count..2 * count + 100).all(|n| !slice.contains(id(n))), "{count}");
+            let slice = Slice::of(&ids);
+            let contains = |id| slice.contains(id, slice.first(id));
+            assert!(ids.iter().all(|&id| contains(id)), "{count}");
+            assert!((count..2 * count + 100).all(|n| !contains(id(n))), "{count}");
         }
-        assert!(!Slice::of(Vec::new()).contains(id(1)));
+        let none = Slice::of(&[]);
+        assert!(!none.contains(id(1), none.first(id(1))));
     }
 
     #[test]
