@@ -20,6 +20,7 @@ mod lint;
 mod opt_in;
 mod output;
 mod output_file;
+mod progress;
 mod receive;
 mod recipients;
 mod release;

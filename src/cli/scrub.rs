@@ -4,13 +4,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 
-use super::input::{Compression, Done, Input};
+use super::input::{Compression, Input};
 use super::output_file::OutputFile;
+use super::progress::Progress;
 use super::rows::{Shape, Unended, without_line_end};
 use super::{Context, Failure, Status, now, output};
 use crate::ledger::{Canonical, RecipientId, Screen};
@@ -261,7 +261,7 @@ impl Sieve<'_> {
     /// round the cores, so that they come back in their order.
     fn copy(&self, blocks: &mut Blocks, file: &mut OutputFile) -> Result<Counts, Failure> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let mut progress = Progress::of(&blocks.input);
+        let mut progress = Progress::of(blocks.input.done());
         thread::scope(|scope| {
             let (mut lanes, mut ways_out, mut threads) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..cores {
@@ -278,7 +278,7 @@ impl Sieve<'_> {
                 let sieved = sieved?;
                 file.write(&sieved.text)?;
                 counts.add(sieved.counts);
-                progress.tell(&counts);
+                progress.tell(counts.rows);
             }
             let crashed = |_| Failure::new("scrubbing failed: please report this");
             reader.join().map_err(crashed)??;
@@ -415,38 +415,5 @@ impl Counts {
         self.suppressed += u64::from(is_suppressed);
         self.invalid += u64::from(is_invalid);
         is_kept
-    }
-}
-
-/// How far it is, on a terminal.
-struct Progress {
-    done: Done,
-    began: Instant,
-    told: Instant,
-}
-
-impl Progress {
-    const PAUSE: Duration = Duration::from_millis(200);
-
-    fn of(input: &Input) -> Self {
-        Self { done: input.done(), began: Instant::now(), told: Instant::now() }
-    }
-
-    fn tell(&mut self, counts: &Counts) {
-        if self.told.elapsed() < Self::PAUSE {
-            return;
-        }
-        self.told = Instant::now();
-        let seconds = self.began.elapsed().as_secs_f64();
-        let rate = counts.rows as f64 / seconds;
-        let rest = self.done.part().map(|part| {
-            format!(
-                ", {:.0} % done, {:.0} s left",
-                part * 100.0,
-                seconds * (1.0 - part) / part.max(0.001)
-            )
-        });
-        let rest = rest.unwrap_or_default();
-        output::progress(&format!("{} rows, {rate:.0} a second{rest}", counts.rows));
     }
 }

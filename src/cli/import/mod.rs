@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::input::{Compression, Done, Input};
+use super::input::{Compression, Input};
+use super::progress::Progress;
 use super::{Context, Failure, Status, output, user};
 use crate::ledger::{
     Act, Command, Import as Begun, ImportMark, Outcome, Reason, Recipient, Source, SqliteStore,
@@ -511,32 +512,4 @@ fn hash_of(asked: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     asked.hash(&mut hasher);
     hasher.finish()
-}
-
-/// How far it is, on a terminal.
-struct Progress {
-    done: Done,
-    began: Instant,
-    told: Instant,
-}
-
-impl Progress {
-    const PAUSE: Duration = Duration::from_millis(200);
-
-    fn of(done: Done) -> Self {
-        Self { done, began: Instant::now(), told: Instant::now() }
-    }
-
-    fn tell(&mut self, rows: u64) {
-        if self.told.elapsed() < Self::PAUSE {
-            return;
-        }
-        self.told = Instant::now();
-        let seconds = self.began.elapsed().as_secs_f64();
-        let rest = self.done.part().map_or_else(String::new, |part| {
-            let left = seconds * (1.0 - part) / part.max(0.001);
-            format!(", {:.0} % done, {left:.0} s left", part * 100.0)
-        });
-        output::progress(&format!("{rows} rows, {:.0} a second{rest}", rows as f64 / seconds));
-    }
 }
