@@ -77,9 +77,11 @@ from there.
 `cli::import` reads rows of any shape in bounded memory (`rows`), understands them by one table of what
 providers' files state (`formats`), and records 2,000 at a time by [`ledger::Store::record_import`]. The
 same transaction keeps how far the file was read, in octets and their hash: started again, an import goes
-on behind the very text that it had read, and one that is not there is not gone on with. An event of an
-import carries its number, and `release --import` asks for each recipient what would stand if those events
-had never been ([`ledger::withdrawal`]), within the transaction that records the difference. An export is
+on behind the very text that it had read, and one that is not there is not gone on with; it is whole once
+that was said. It waits for others' locks, and where others record too it gives them as much time as it
+takes. An event of an import carries its number, and `release --import` asks for each recipient what would
+stand if those events, and those of imports that were taken back before, had never been
+([`ledger::withdrawal`]), within the transaction that records the difference. An export is
 a [`ledger::Store::survey`] in short reads: what stood at one event, in the order in which the history
 first names each recipient, so that an import of it is exported as the same file.
 
@@ -190,7 +192,7 @@ follow the history notice.
   somebody else's; its database moves into place last, since without it there is no store.
 * **A list is scrubbed from memory.** One pass over all recipients ([`ledger::Screen`]) decides upon each, and
   keeps the whole identifiers of those held back, so that an answer is exact; events since are followed
-  while the list is read. A row without a plain address is no guess: it is kept out.
+  while the list is read. A list of a thousand rows or two is asked for row by row, as checks are. A row without a plain address is no guess: it is kept out.
 * **Refusals of hyper's own** (a malformed or oversized header) do not carry our header fields.
 "#
 )]
