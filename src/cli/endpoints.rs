@@ -1,8 +1,8 @@
 //! Webhooks as the configuration file describes them: `[[webhook]]`.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -135,7 +135,7 @@ impl Endpoint {
         let roots = match (&self.ca_file, self.target.is_over_tls()) {
             (_, false) => None,
             (None, true) => Some(TrustedRoots::of_system()?),
-            (Some(path), true) => Some(TrustedRoots::of_file(path)?),
+            (Some(path), true) => Some(roots(path)?),
         };
         Ok(Webhook {
             secrets: secrets.collect::<Result<_, _>>()?,
@@ -181,14 +181,24 @@ fn schedule(seconds: Vec<u64>) -> Result<Schedule, String> {
     }
 }
 
+/// Opens a file, and nothing else: a pipe would keep us waiting for whoever writes to it.
+fn open_file(path: &Path) -> io::Result<File> {
+    match fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+fn roots(path: &Path) -> Result<TrustedRoots, String> {
+    let roots = open_file(path).map_err(|error| error.to_string()).and_then(TrustedRoots::of_pem);
+    roots.map_err(|what| format!("{}: {what}", path.display()))
+}
+
 /// The secret in a file that only its owner can change, and that its group may read at most.
 fn secret(path: &Path) -> Result<Secret, String> {
     let explain = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-    let file = File::open(path).map_err(|error| explain(&error))?;
+    let file = open_file(path).map_err(|error| explain(&error))?;
     let meta = file.metadata().map_err(|error| explain(&error))?;
-    if !meta.is_file() {
-        return Err(explain(&"it is no file"));
-    }
     if meta.permissions().mode() & 0o027 != 0 {
         return Err(explain(&"others could read or change this secret: chmod 600 it, or 640"));
     }
@@ -199,7 +209,7 @@ fn secret(path: &Path) -> Result<Secret, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
 
     use super::*;
 
@@ -231,6 +241,8 @@ mod tests {
             (LEAST.replace("shop\"\n", "a.b\"\n"), "number 1: name: "),
             (LEAST.replace("https://", ""), "https://"),
             (plain, "allow_private"),
+            (LEAST.replace("example/", "example:99999/"), "number 1: url: its port"),
+            (LEAST.replace("example/", "example:/"), "number 1: url: its port"),
             (LEAST.replace("[\"shop.whsec\"]", "[]"), "secret_files"),
             (LEAST.replace("[\"shop.whsec\"]", "\"whsec_x\""), "secret_files"),
             (LEAST.replace("shop.whsec", "whsec_x"), "secret_files"),
@@ -273,6 +285,6 @@ mod tests {
             assert!(refused.contains(what.unwrap_or_default()), "{refused}");
             assert!(!refused.contains("MfKQ9r8GKY"), "{refused}");
         }
-        assert!(secret(dir.path()).expect_err("a directory").contains("no file"));
+        assert!(secret(dir.path()).expect_err("a directory").contains("no regular file"));
     }
 }

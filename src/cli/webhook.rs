@@ -19,7 +19,7 @@ pub(super) enum WebhookCommand {
     Resume(Resume),
 }
 
-/// List the webhooks: how far each came, and what went wrong last
+/// List the webhooks: how far each came, what went wrong last, and when it is tried again
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  optout webhook list --json")]
 pub(super) struct List {}
@@ -57,6 +57,7 @@ struct WebhookView {
     failures: u32,
     failed: Option<Time>,
     error: Option<String>,
+    next_attempt: Option<Time>,
     stopped: Option<Time>,
 }
 
@@ -73,6 +74,7 @@ impl WebhookView {
             failures: 0,
             failed: None,
             error: None,
+            next_attempt: None,
             stopped: None,
         }
     }
@@ -93,6 +95,7 @@ impl WebhookView {
             failures: mark.failures,
             failed,
             error,
+            next_attempt: mark.next_attempt,
             stopped: mark.stopped,
             ..self
         })
@@ -147,11 +150,13 @@ fn print(context: &mut Context, views: &[WebhookView]) -> Result<(), Failure> {
             view.state.to_owned(),
             number(view.cursor),
             lag,
+            view.next_attempt.map_or_else(String::new, |at| at.to_string()),
             error.unwrap_or_default(),
         ]
     };
     let rows: Vec<_> = views.iter().map(row).collect();
-    context.output.table(&["name", "url", "state", "cursor", "lag", "last error"], &rows)
+    let titles = ["name", "url", "state", "cursor", "lag", "next attempt", "last error"];
+    context.output.table(&titles, &rows)
 }
 
 #[derive(Serialize)]

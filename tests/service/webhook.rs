@@ -7,11 +7,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use optout::ledger::Time;
 use serde_json::Value;
 
 use crate::common::{
@@ -602,16 +603,15 @@ fn gone_stops_a_webhook_until_it_is_resumed() {
 #[test]
 fn resuming_tries_at_once_what_waits_for_the_schedule() {
     let receiver = Rogue::answering(|nth| match nth {
-        0 => {
-            "HTTP/1.1 503 No\r\nRetry-After: 3600\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                .to_owned()
-        }
+        0 => status("503 No\r\nRetry-After: 3600"),
         _ => status("200 OK"),
     });
     let place = place(receiver.port, "");
     let service = place.serve();
     click(&place, &service, "alice@example.org");
-    wait_for_state(&place, "shop", "failing");
+    let row = wait_for_state(&place, "shop", "failing");
+    let wait = instant(&row["next_attempt"]).since(instant(&row["failed"])).as_secs();
+    assert!((3600..=3960).contains(&wait), "{row}");
     let waits = |log: String| {
         let (_, seconds) = log.split_once("again_in=").or(log.split_once("\"again_in\":"))?;
         let end = seconds.find(|c: char| !c.is_ascii_digit())?;
@@ -622,7 +622,110 @@ fn resuming_tries_at_once_what_waits_for_the_schedule() {
     place.done(&["webhook", "resume", "shop"]);
     wait_until_sent(&place, "shop");
     assert_eq!(receiver.connections(), 2);
+    assert!(listed(&place, "shop")["next_attempt"].is_null());
     service.stop();
+}
+
+fn instant(time: &Value) -> Time {
+    time.as_str().and_then(|text| text.parse().ok()).expect("RFC 3339")
+}
+
+/// Neither is what a receiver asked for forgotten, nor does a start count as a failure.
+#[test]
+fn restarts_neither_bring_an_attempt_forward_nor_use_the_schedule_up() {
+    let busy = Rogue::answering(|_| status("429 Wait\r\nRetry-After: 86400"));
+    let well = Rogue::answering(|_| status("200 OK"));
+    let url = |receiver: &Rogue| format!("http://127.0.0.1:{}/", receiver.port);
+    let place =
+        configured(&[("busy", &url(&busy), "retry_seconds = [1, 1]"), ("well", &url(&well), "")]);
+    let service = place.serve();
+    click(&place, &service, "alice@example.org");
+    let failing = wait_for_state(&place, "busy", "failing");
+    service.stop();
+    for n in 1..=4 {
+        let service = place.serve();
+        click(&place, &service, &format!("r{n}@example.org"));
+        wait_until_sent(&place, "well");
+        eventually("it waits", || service.log().contains("waits for its next attempt"));
+        service.stop();
+        let row = listed(&place, "busy");
+        assert_eq!((&row["state"], &row["failures"]), (&"failing".into(), &1.into()), "{row}");
+        assert_eq!(row["next_attempt"], failing["next_attempt"]);
+    }
+    assert_eq!((busy.connections(), well.connections()), (1, 5));
+}
+
+/// An attempt that was due meanwhile is made at once, and a clock that was set back by a month
+/// makes nobody wait for so long.
+#[test]
+fn a_wait_ends_after_a_restart_also_with_a_clock_that_was_set_back() {
+    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+    let is_back = Arc::new(AtomicUsize::new(0));
+    let back = Arc::clone(&is_back);
+    let receiver = Rogue::answering(move |_| match back.load(Ordering::Relaxed) {
+        0 => status("503 No"),
+        _ => status("200 OK"),
+    });
+    let place = place(receiver.port, &format!("retry_seconds = [{}]", vec!["1"; 100].join(", ")));
+    let fail = |recipient| {
+        is_back.store(0, Ordering::Relaxed);
+        let service = place.serve();
+        click(&place, &service, recipient);
+        let row = wait_for_state(&place, "shop", "failing");
+        service.stop();
+        is_back.store(1, Ordering::Relaxed);
+        instant(&row["next_attempt"])
+    };
+    let due = fail("alice@example.org");
+    eventually("it is due", || Time::from(std::time::SystemTime::now()) > due);
+    let service = place.serve();
+    wait_until_sent(&place, "shop");
+    service.stop();
+    if !Path::new(LIBRARY).exists() {
+        return skip("faketime is not installed");
+    }
+    fail("bob@example.org");
+    let ports = ["serve", "--set", "public.listen=127.0.0.1:0", "--set", "api.listen=127.0.0.1:0"];
+    let mut command = place.command(&ports);
+    command.env("LD_PRELOAD", LIBRARY).env("FAKETIME", "-30d");
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let service = Service::start(command);
+    wait_until_sent(&place, "shop");
+    service.stop();
+}
+
+/// A pipe that nobody writes to in place of a file keeps no command waiting.
+#[test]
+fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+    let more = "allow_private = [\"127.0.0.1/32\"]\nca_file = \"ca.pem\"";
+    let cases = [("secret", "http://127.0.0.1/", ""), ("ca.pem", "https://127.0.0.1/", more)];
+    for (name, url, more) in cases {
+        let place = configured(&[("shop", url, more)]);
+        let path = place.path().join(name);
+        let _ = fs::remove_file(&path);
+        let made = Command::new("mkfifo").args(["-m", "600"]).arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        for command in [&["serve"][..], &["webhook", "test", "shop"]] {
+            let output = run_to_an_end(place.command(command));
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+            let said = text(&output.stderr);
+            assert!(said.contains(name) && said.contains("no regular file"), "{said}");
+        }
+    }
+}
+
+/// Kills what does not end by itself.
+fn run_to_an_end(mut command: Command) -> Output {
+    let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("the binary runs");
+    let began = Instant::now();
+    while child.try_wait().expect("it can be waited for").is_none() {
+        if began.elapsed() > HANG {
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("it ended")
 }
 
 /// Over TLS with a certificate of a private authority, and not with one of another.

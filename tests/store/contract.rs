@@ -288,7 +288,8 @@ fn webhooks_keep_their_place_until_they_are_sent_elsewhere(subject: &impl Subjec
     let (end, old) = (WebhookMark::new("end", 2), WebhookMark::new("old", 0));
     assert_eq!(other.webhooks().expect("read"), [end.clone(), old.clone()]);
     let failed = Some((at(7), "it answered 500".to_owned()));
-    let failing = WebhookMark { cursor: 1, failures: 3, failed, stopped: Some(at(7)), ..old };
+    let (next_attempt, stopped) = (Some(at(9)), Some(at(8)));
+    let failing = WebhookMark { cursor: 1, failures: 3, failed, next_attempt, stopped, ..old };
     one.keep_webhooks(&[failing.clone(), WebhookMark::new("nobody", 2)]).expect("kept");
     one.begin_webhooks(&starts).expect("begun");
     assert_eq!(other.webhooks().expect("read"), [end, failing.clone()]);

@@ -93,6 +93,7 @@ const MIGRATIONS: &[&str] = &[
          failures INTEGER NOT NULL DEFAULT 0,
          failed INTEGER,
          error TEXT,
+         next_attempt INTEGER,
          stopped INTEGER
      ) STRICT;",
     // How far each import came; its events carry its number.

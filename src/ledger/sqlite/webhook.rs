@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use super::{WorkError, read, row_number};
 use crate::ledger::webhook::{WebhookMark, WebhookStart};
 
-const COLUMNS: &str = "name, cursor, resumes, failures, failed, error, stopped";
+const COLUMNS: &str = "name, cursor, resumes, failures, failed, error, next_attempt, stopped";
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<WebhookMark>, WorkError> {
     let query = format!("SELECT {COLUMNS} FROM webhook ORDER BY name");
@@ -27,7 +27,8 @@ fn mark(row: &Row<'_>) -> rusqlite::Result<WebhookMark> {
         resumes: row.get(2)?,
         failures: row.get(3)?,
         failed: Option::zip(failed, error),
-        stopped: row.get(6)?,
+        next_attempt: row.get(6)?,
+        stopped: row.get(7)?,
     })
 }
 
@@ -59,7 +60,8 @@ pub(super) fn begin(
 /// Two services may send for a while, as at a restart: the one that is behind moves nothing back.
 pub(super) fn keep(transaction: &Transaction<'_>, marks: &[WebhookMark]) -> Result<(), WorkError> {
     let mut statement = transaction.prepare_cached(
-        "UPDATE webhook SET cursor = ?3, failures = ?4, failed = ?5, error = ?6, stopped = ?7
+        "UPDATE webhook SET cursor = ?3, failures = ?4, failed = ?5, error = ?6, next_attempt = ?7,
+                            stopped = ?8
          WHERE name = ?1 AND resumes = ?2 AND cursor <= ?3",
     )?;
     for mark in marks {
@@ -71,6 +73,7 @@ pub(super) fn keep(transaction: &Transaction<'_>, marks: &[WebhookMark]) -> Resu
             mark.failures,
             failed,
             error,
+            mark.next_attempt,
             mark.stopped,
         ])?;
     }
@@ -84,7 +87,7 @@ pub(super) fn resume(
 ) -> Result<Option<WebhookMark>, WorkError> {
     transaction.execute(
         "UPDATE webhook SET cursor = coalesce(?2, cursor), resumes = resumes + 1, failures = 0,
-                            failed = NULL, error = NULL, stopped = NULL
+                            failed = NULL, error = NULL, next_attempt = NULL, stopped = NULL
          WHERE name = ?1",
         params![name, after.map(row_number)],
     )?;

@@ -3,12 +3,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::phase::{Phase, reached};
 use super::super::shared::Shared;
@@ -62,6 +62,11 @@ async fn deliver_all(shared: &Shared, webhook: &Webhook) {
     if mark.stopped.is_some() {
         tracing::warn!(webhook = webhook.name, "{}", Stopped(webhook));
     }
+    let wait = mark.wait(now());
+    if !wait.is_zero() {
+        let (webhook, again_in) = (&webhook.name, wait.as_secs());
+        tracing::info!(webhook, again_in, "the webhook waits for its next attempt");
+    }
     shared.marks.read(&mark);
     let mut delivery = Delivery {
         shared,
@@ -69,6 +74,7 @@ async fn deliver_all(shared: &Shared, webhook: &Webhook) {
         line: Line::new(webhook),
         last_event: shared.last_event().clone(),
         phases: shared.phases.clone(),
+        due: Instant::now() + wait,
         mark,
     };
     let mut resumes = shared.webhook_resumes().clone();
@@ -147,6 +153,8 @@ struct Delivery<'s> {
     webhook: &'s Webhook,
     line: Line<'s>,
     mark: WebhookMark,
+    /// Nothing is sent before.
+    due: Instant,
     last_event: watch::Receiver<u64>,
     phases: watch::Receiver<Phase>,
 }
@@ -155,26 +163,35 @@ impl Delivery<'_> {
     /// Takes over what an operator did.
     fn go_on_from(&mut self, mark: WebhookMark) {
         tracing::info!(webhook = self.webhook.name, after = mark.cursor, "the webhook goes on");
-        self.mark = mark;
+        (self.mark, self.due) = (mark, Instant::now());
         self.shared.marks.read(&self.mark);
     }
 
     /// Sends what there is and what comes, until the service stops.
     async fn go_on(&mut self) {
-        loop {
-            if self.is_stopping() {
-                return;
-            }
-            match self.next_entries().await {
-                Ok(entries) if entries.is_empty() => self.grown().await,
-                Ok(_) if self.mark.stopped.is_some() => return std::future::pending().await,
-                Ok(entries) => self.send_all(entries).await,
-                Err(error) => {
-                    say_unread(self.webhook, Some(error));
-                    sleep(READ_AGAIN).await;
-                }
+        while !self.is_stopping() {
+            if let Err(error) = self.send_or_wait().await {
+                say_unread(self.webhook, Some(error));
+                sleep(READ_AGAIN).await;
             }
         }
+    }
+
+    /// What is sent is read when it may be: a wait can be long, and meanwhile somebody may be
+    /// forgotten.
+    async fn send_or_wait(&mut self) -> Result<(), StoreError> {
+        if !self.find_next().await? {
+            self.grown().await;
+        } else if self.mark.stopped.is_some() {
+            std::future::pending().await
+        } else if self.due > Instant::now() {
+            self.until_due().await;
+        } else {
+            let after = self.mark.cursor;
+            let read = self.shared.read(move |store| store.entries(Page::After(after), ENTRIES));
+            self.send_all(read.await?).await;
+        }
+        Ok(())
     }
 
     /// No message is begun any more.
@@ -198,24 +215,28 @@ impl Delivery<'_> {
         }
     }
 
-    /// Some entries from the next on that is for this webhook. What is not is passed over by the
-    /// event alone, which is cheap.
-    async fn next_entries(&mut self) -> Result<Vec<Entry>, StoreError> {
+    async fn until_due(&mut self) {
+        tokio::select! {
+            () = sleep_until(self.due) => {}
+            () = reached(&mut self.phases, Phase::Draining) => {}
+        }
+    }
+
+    /// Brings the cursor right before the next event that is for this webhook; whether there is
+    /// one. What is not is passed over by the event alone, which is cheap.
+    async fn find_next(&mut self) -> Result<bool, StoreError> {
         loop {
             let after = self.mark.cursor;
             let read = self.shared.read(move |store| store.events(Page::After(after), EVENTS));
             let events = read.await?;
             let Some(last) = events.last() else {
                 self.shared.marks.waits(&self.mark, None);
-                return Ok(Vec::new());
+                return Ok(false);
             };
             if let Some(first) = events.iter().find(|event| self.webhook.wants(event)) {
-                let after = first.number - 1;
-                self.pass(after);
+                self.pass(first.number - 1);
                 self.shared.marks.waits(&self.mark, Some(first.at));
-                let read =
-                    self.shared.read(move |store| store.entries(Page::After(after), ENTRIES));
-                return read.await;
+                return Ok(true);
             }
             self.pass(last.number);
         }
@@ -246,7 +267,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// Sends one event; after a failure it waits as long as the schedule says.
+    /// Sends one event; whether it was taken.
     async fn send(&mut self, entry: Entry) -> bool {
         let Ok(store) = self.shared.store() else { return false };
         self.shared.marks.waits(&self.mark, Some(entry.event.at));
@@ -256,8 +277,8 @@ impl Delivery<'_> {
         };
         match answered {
             Ok(answer) if answer.is_success() => return true,
-            Ok(answer) => self.failed(answer.to_string(), Some(answer)).await,
-            Err(error) => self.failed(error.to_string(), None).await,
+            Ok(answer) => self.failed(answer.to_string(), Some(answer)),
+            Err(error) => self.failed(error.to_string(), None),
         }
         false
     }
@@ -266,31 +287,34 @@ impl Delivery<'_> {
         if self.mark.failures > 0 {
             tracing::info!(webhook = self.webhook.name, event, "the receiver takes messages again");
         }
-        (self.mark.cursor, self.mark.failures, self.mark.failed) = (event, 0, None);
+        (self.mark.cursor, self.mark.failures) = (event, 0);
+        (self.mark.failed, self.mark.next_attempt) = (None, None);
         self.shared.marks.delivered(&self.mark);
     }
 
-    async fn failed(&mut self, error: String, answer: Option<Answer>) {
+    /// Notes when the schedule has it tried again, or that it does not.
+    fn failed(&mut self, error: String, answer: Option<Answer>) {
         self.line.close();
+        let now = now();
         self.mark.failures = self.mark.failures.saturating_add(1);
         let failures = self.mark.failures;
         let is_gone = answer.is_some_and(|answer| answer.status == StatusCode::GONE);
         let asked = answer.and_then(|answer| answer.retry_after);
         let wait = self.webhook.schedule.wait(failures, asked).filter(|_| !is_gone);
         let (webhook, event) = (&self.webhook.name, self.mark.cursor + 1);
-        self.mark.failed = Some((now(), error.clone()));
-        if wait.is_none() {
-            self.mark.stopped = Some(now());
+        match wait {
+            Some(wait) => {
+                let again_in = wait.as_secs();
+                tracing::warn!(webhook, event, failures, error, again_in, "not delivered");
+                self.due = Instant::now() + wait;
+            }
+            None => {
+                tracing::error!(webhook, event, failures, error, "{}", Stopped(self.webhook));
+                self.mark.stopped = Some(now);
+            }
         }
+        self.mark.failed = Some((now, error));
+        self.mark.next_attempt = wait.map(|wait| now.plus(wait));
         self.shared.marks.failed(&self.mark);
-        let Some(wait) = wait else {
-            tracing::error!(webhook, event, failures, error, "{}", Stopped(self.webhook));
-            return;
-        };
-        tracing::warn!(webhook, event, failures, error, again_in = wait.as_secs(), "not delivered");
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = reached(&mut self.phases, Phase::Draining) => {}
-        }
     }
 }

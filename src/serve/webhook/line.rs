@@ -3,9 +3,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,14 +73,14 @@ impl TrustedRoots {
     /// # Errors
     ///
     /// What is wrong with the file.
-    pub fn of_file(path: &Path) -> Result<Self, String> {
-        let explain = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+    pub fn of_pem(file: impl Read) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|e| explain(&e))? {
-            roots.add(certificate.map_err(|e| explain(&e))?).map_err(|e| explain(&e))?;
+        for certificate in CertificateDer::pem_reader_iter(file) {
+            let certificate = certificate.map_err(|error| error.to_string())?;
+            roots.add(certificate).map_err(|error| error.to_string())?;
         }
         match roots.is_empty() {
-            true => Err(explain(&"there is no certificate in it")),
+            true => Err("there is no certificate in it".to_owned()),
             false => Self::new(roots),
         }
     }

@@ -44,10 +44,10 @@ impl Target {
         if bare.is_empty() {
             return Err("it names no host");
         }
-        let port = match (authority.port(), over_tls) {
-            (Some(port), _) => port.as_u16(),
-            (None, true) => 443,
-            (None, false) => 80,
+        let port = match &authority.as_str()[authority.host().len()..] {
+            "" if over_tls => 443,
+            "" => 80,
+            text => port(text).ok_or("its port is no number from 1 to 65535")?,
         };
         let host = bare.to_owned();
         let authority = HeaderValue::from_str(authority.as_str()).map_err(|_| "it is no URL")?;
@@ -75,6 +75,13 @@ impl Target {
     pub(super) fn path(&self) -> &str {
         self.uri.path_and_query().map_or("/", |path| path.as_str())
     }
+}
+
+/// From what stands behind the host. An empty one is refused too, since it is hardly meant.
+fn port(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix(':')?;
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits.parse().ok().filter(|port| is_number && *port > 0)
 }
 
 /// Scheme, host and port: path and query may hold a secret.
@@ -123,6 +130,18 @@ mod tests {
             "https://shop.example/a b",
         ] {
             assert!(Target::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_port_rather_than_take_another() {
+        for host in ["shop.example", "127.0.0.1", "[::1]"] {
+            for port in ["", "0", "65536", "99999", "-1", "+80", "8O", "1:2"] {
+                let text = format!("http://{host}:{port}/");
+                assert!(Target::parse(&text).is_err(), "{text}");
+            }
+            let text = format!("http://{host}:65535/");
+            assert_eq!(Target::parse(&text).expect(&text).port(), 65535);
         }
     }
 }
