@@ -99,6 +99,10 @@ struct Missing {
 
 impl Export {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
+        // Before the command's name, --json is not seen to conflict.
+        if context.output.is_json() && (self.csv || self.to.is_some()) {
+            return Err(Failure::new("--json cannot be used with --csv or --to: leave one out"));
+        }
         let store = context.store()?;
         if let Some(Scope::List(list)) = &self.list {
             context.warn_if_unknown(&store, list)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use super::Failure;
 
@@ -92,6 +92,32 @@ impl Read for Counted {
     }
 }
 
+/// Gzip data, one after the other (RFC 1952 section 2.2), and nothing behind them; always one, but while the
+/// next takes its place.
+struct Gzip<R: BufRead>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.0 {
+            match decoder.read(buffer)? {
+                0 if !buffer.is_empty() => {}
+                read => return Ok(read),
+            }
+            match decoder.get_mut().fill_buf()? {
+                [] => return Ok(0),
+                [0x1f, ..] => {
+                    self.0 = self.0.take().map(|decoder| GzDecoder::new(decoder.into_inner()));
+                }
+                _ => {
+                    let what = "something else follows its end";
+                    return Err(io::Error::new(ErrorKind::InvalidData, what));
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
 /// Read from the operating system at once.
 const BUFFER: usize = 1 << 18;
 
@@ -130,7 +156,7 @@ impl Input {
         let (compression, raw) = peek(counted)?;
         let text: Box<dyn Read + Send> = match compression {
             Compression::Plain => Box::new(raw),
-            Compression::Gzip => Box::new(MultiGzDecoder::new(raw)),
+            Compression::Gzip => Box::new(Gzip(Some(GzDecoder::new(raw)))),
             Compression::Zstd => Box::new(zstd::Decoder::with_buffer(raw)?),
         };
         let text = BufReader::with_capacity(BUFFER, text);

@@ -10,7 +10,7 @@
 //! | SendGrid spam reports | `email created ip` | complaint | `created` | everything |
 //! | SendGrid, others | `email created` | none: needs `--reason` | `created` | none: needs `--list` |
 //! | Mailgun bounces | `address error` | bounce | `created_at` | everything |
-//! | Mailgun unsubscribes | `address tags` | unsubscribe | `created_at` | `*`: everything; of other tags, by `--map` |
+//! | Mailgun unsubscribes | `address tags` | unsubscribe | `created_at` | `*` or no tag: everything; of other tags, by `--map` |
 //! | Mailgun complaints | `address created_at`, and `--from mailgun` | complaint | `created_at` | everything |
 //! | Amazon SES | `EmailAddress Reason`, or two columns without header | `COMPLAINT`, `BOUNCE` | `LastUpdateTime` | everything |
 //! | listmonk | `uuid email status` | none: needs `--status` | none | none: needs `--list` |
@@ -18,12 +18,12 @@
 //! | Mailchimp cleaned | `Email Address CLEAN_TIME` | bounce | `CLEAN_TIME`, in UTC | none: needs `--list` |
 //! | Mailchimp API | `email_address status` | `unsubscribed`: unsubscribe; `cleaned`: bounce; others are no suppressions | `last_changed` | of `list_id`, by `--map` |
 //! | Mailchimp reports | `email_address campaign_id` | unsubscribe | `timestamp` | of `list_id`, by `--map` |
-//! | any other CSV or NDJSON | a column with addresses | `reason`, else `--reason` or `--status` | `since`, `occurred`, `created_at` and the like | `scope` or `list` |
+//! | any other CSV or NDJSON | a column with addresses | `reason` (one of ours), where it is empty `--reason`; or `--status` | `since`, `occurred`, `created_at` and the like | `scope` or `list` |
 //! | one address a line | | `--reason` | none | `--list` |
 //!
-//! `--list` stands for the scope of every row whose own is not `--map`ped.
+//! `--list` stands for the scope of every row of a provider whose own is not `--map`ped, and elsewhere of
+//! those that state none.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use clap::ValueEnum;
@@ -383,7 +383,31 @@ impl Reading {
         };
         let reading = Self { mapping, address, said };
         reading.check(is_list, has)?;
+        reading.refuse_ambiguity(names)?;
         Ok(reading)
+    }
+
+    /// Nothing that decides is there twice: nobody knows which of them was meant.
+    fn refuse_ambiguity(&self, names: &[impl AsRef<str>]) -> Result<(), String> {
+        let Self { mapping, said, address } = self;
+        let is_there_twice = |used: &&str| {
+            let same = |name: &&_| AsRef::<str>::as_ref(*name).eq_ignore_ascii_case(used);
+            names.iter().filter(same).count() > 1
+        };
+        let stated = [mapping.reason.fields(), mapping.scope.fields(), mapping.since, &["until"]];
+        let statuses = said.status.iter().map(|meaning| &*meaning.column);
+        let mut used = stated.concat().into_iter().chain(statuses).chain([&**address]);
+        if let Some(name) = used.find(is_there_twice) {
+            return Err(format!("the column {name:?} is there more than once: rename all but one"));
+        }
+        let twice = said.map.iter().find(|own| self.mapped(&own.name) != Some(&own.scope));
+        twice.map_or(Ok(()), |own| {
+            Err(format!("--map names {:?} twice, with different scopes: leave one out", own.name))
+        })
+    }
+
+    fn mapped(&self, name: &str) -> Option<&Scope> {
+        self.said.map.iter().find(|own| own.name == name).map(|own| &own.scope)
     }
 
     /// Everything that a row needs is stated or said, and nothing is said that is stated.
@@ -445,7 +469,7 @@ impl Reading {
     /// What is wrong with the row.
     pub(super) fn read(&self, row: &Row, now: Time) -> Result<Option<Asked>, String> {
         let Some(reason) = self.reason(row)? else { return Ok(None) };
-        let recipient = recipient(&row.text(&self.address))?;
+        let recipient = self.recipient(row)?;
         let scopes = self.scopes(row)?;
         let since = self.first_of(row, self.mapping.since);
         let since = times::parse(&row.text(since), self.mapping.is_utc || self.said.is_utc)?;
@@ -466,6 +490,16 @@ impl Reading {
         Ok(Some(Asked { recipient, scopes, reason, since, until, note }))
     }
 
+    /// Our own export names whoever was written to, address or not, exactly.
+    fn recipient(&self, row: &Row) -> Result<Recipient, String> {
+        match (self.mapping.format, row.get(&self.address)) {
+            (Format::Optout, Some(Value::String(text))) if !text.is_empty() => {
+                Ok(Recipient::of_link(text))
+            }
+            _ => address(&row.text(&self.address)),
+        }
+    }
+
     fn first_of(&self, row: &Row, names: &[&'static str]) -> &'static str {
         names.iter().find(|name| row.get(name).is_some()).copied().unwrap_or("")
     }
@@ -479,10 +513,14 @@ impl Reading {
             Stated::Always(reason) => Ok(Some(*reason)),
             Stated::Nowhere => Ok(self.said.reason),
             Stated::Plainly(names) => {
-                let text = row.text(self.first_of(row, names));
-                match (text.parse(), self.said.reason) {
-                    (Ok(reason), _) | (Err(_), Some(reason)) => Ok(Some(reason)),
-                    (Err(what), None) => Err(what),
+                let name = self.first_of(row, names);
+                match (&*row.text(name), self.said.reason) {
+                    ("", Some(reason)) => Ok(Some(reason)),
+                    ("", None) => Err("it states no reason: say it with --reason".to_owned()),
+                    (text, _) => text.to_ascii_lowercase().parse().map(Some).map_err(|what: String| {
+                        format!("{what}; say what it means with --status {name}={text:?}:REASON, or give the \
+                                 column another name to have it ignored")
+                    }),
                 }
             }
             Stated::In(_) => providers_reason(self.mapping.format, row),
@@ -506,31 +544,30 @@ impl Reading {
 
     /// The scopes of groups, of which a row may have several.
     fn groups(&self, row: &Row, names: &[&'static str]) -> Result<Vec<Scope>, String> {
-        let mapped = |name: &str| {
-            let own = self.said.map.iter().find(|own| own.name == name);
-            own.map(|own| own.scope.clone()).or_else(|| self.said.list.clone())
-        };
-        let group = |name: &str| self.group(name, &mapped);
-        match names.iter().find_map(|name| row.get(name).and_then(Value::as_array)) {
-            Some(several) if several.is_empty() => return Ok(vec![group("*")?]),
+        match names.iter().find_map(|name| several(row.get(name)?)).as_deref() {
+            Some([]) => return Ok(vec![self.group("")?]),
             Some(several) => {
-                return several
-                    .iter()
-                    .map(|name| group(name.as_str().unwrap_or_default()))
-                    .collect();
+                let group = |name: &Value| self.group(name.as_str().unwrap_or_default());
+                return several.iter().map(group).collect();
             }
             None => {}
         }
-        let texts: Vec<_> = names.iter().map(|name| row.text(name)).collect();
-        let is_mapped = |text: &&Cow<'_, str>| self.said.map.iter().any(|own| own.name == ***text);
-        let text =
-            texts.iter().find(is_mapped).or_else(|| texts.iter().find(|text| !text.is_empty()));
-        group(text.map_or("*", |text| text)).map(|scope| vec![scope])
+        let texts = || names.iter().map(|name| row.text(name)).filter(|text| !text.is_empty());
+        let text = texts().find(|text| self.mapped(text).is_some()).or_else(|| texts().next());
+        self.group(&text.unwrap_or_default()).map(|scope| vec![scope])
     }
 
-    fn group(&self, name: &str, mapped: &impl Fn(&str) -> Option<Scope>) -> Result<Scope, String> {
-        mapped(name).or_else(|| (name == "*").then_some(Scope::Everything)).ok_or_else(|| {
-            format!("nobody said what {name:?} is: say it with --map {name:?}=SCOPE, or --list SCOPE for all")
+    fn group(&self, name: &str) -> Result<Scope, String> {
+        let (name, is_everything) = match (self.mapping.format, name) {
+            (Format::Mailgun, "" | "*") => ("*", true),
+            (_, name) => (name, false),
+        };
+        let scope = self.mapped(name).or(self.said.list.as_ref()).cloned();
+        scope.or(is_everything.then_some(Scope::Everything)).ok_or_else(|| match name {
+            "" => "it names no group or audience: say its scope with --list SCOPE".to_owned(),
+            _ => format!(
+                "nobody said what {name:?} is: say it with --map {name:?}=SCOPE, or --list SCOPE for all"
+            ),
         })
     }
 
@@ -586,6 +623,13 @@ fn drop_longest(fields: &mut serde_json::Map<String, Value>) {
 }
 
 impl<T> Stated<T> {
+    fn fields(&self) -> &'static [&'static str] {
+        match self {
+            Self::Nowhere | Self::Always(_) => &[],
+            Self::Plainly(names) | Self::In(names) => names,
+        }
+    }
+
     fn is_stated(&self, has: impl Fn(&&str) -> bool) -> bool {
         match self {
             Self::Nowhere => false,
@@ -624,20 +668,30 @@ fn providers_reason(format: Format, row: &Row) -> Result<Option<Reason>, String>
     Ok(Some(reason))
 }
 
+/// What is an array, also where it was written into a field of CSV.
+fn several(value: &Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(several) => Some(several.clone()),
+        Value::String(text) => serde_json::from_str(text).ok(),
+        _ => None,
+    }
+}
+
 /// One address, and nothing beside it: a name or a second address would make another recipient of it.
-fn recipient(text: &str) -> Result<Recipient, String> {
+fn address(text: &str) -> Result<Recipient, String> {
     let recipient = Recipient::parse(text).map_err(|e| e.to_string())?;
     let is_special = |c: char| {
         c.is_whitespace()
             || matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | '@' | '\\' | ',' | '"')
     };
     let is_quoted = |local: &str| local.len() > 2 && local.starts_with('"') && local.ends_with('"');
-    match text.rsplit_once('@') {
-        None => Err("it holds no address".to_owned()),
-        // RFC 5321 section 4.1.2: these need quotes.
-        Some((local, _)) if !is_quoted(local) && local.contains(is_special) => {
-            Err("there is more than one address, or something beside it".to_owned())
-        }
-        Some(_) => Ok(recipient),
+    let (local, _) = text.rsplit_once('@').ok_or("it holds no address")?;
+    // RFC 5321 section 4.1.2: these need quotes.
+    match local.chars().find(|&c| is_special(c)) {
+        Some(special) if !is_quoted(local) => Err(format!(
+            "there is more than one address, or something beside it, since {special:?} stands before its @: \
+             leave the address alone, without a name, a mailto: or the like"
+        )),
+        _ => Ok(recipient),
     }
 }

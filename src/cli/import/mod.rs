@@ -42,6 +42,9 @@ const READ_AHEAD: usize = 2;
 /// For a store that others keep locked.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Others get no more time than this at once.
+const LONGEST_WAY: Duration = Duration::from_secs(1);
+
 /// Bring suppressions in
 ///
 /// Whose export the file is, its shape and its compression (gzip, zstd) are seen from its content, and
@@ -51,7 +54,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// Each import has a number: `optout release --import N --note WHY` takes it back.
 ///
-/// What is read of whom (where --list names the scope, it is that):
+/// A quoted field of CSV has to be closed before a delimiter or a line end. Where it is not, its row
+/// is bad, and reading begins again in the next line.
+///
+/// What is read of whom: reason, time and scope. In a provider's file --list is the scope of every row
+/// whose group, tag or audience is not said with --map; elsewhere, of rows that state none.
 ///
 ///   optout export            reason, since, until and scope as they stand in it
 ///   Postmark                 SpamComplaint: complaint; HardBounce: bounce; ManualSuppression:
@@ -61,13 +68,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///   SendGrid spam reports    complaint where there is a column ip; created; everything
 ///   SendGrid, email,created  needs --reason and --list (unsubscribes and spam reports look alike)
 ///   Mailgun bounces          bounce; created_at; everything
-///   Mailgun unsubscribes     unsubscribe; created_at; tag *: everything, others by --map
+///   Mailgun unsubscribes     unsubscribe; created_at; tag * or none: everything, others by --map
 ///   Mailgun complaints       complaint; created_at; everything; needs --from mailgun
 ///   Amazon SES               COMPLAINT, BOUNCE; LastUpdateTime; everything
 ///   listmonk subscribers     needs --status and --list
 ///   Mailchimp                unsubscribed: unsubscribe; cleaned: bounce; their times; needs --list
 ///                            (from the API --map of its list_id)
-///   any CSV or NDJSON        reason, since (or created_at and the like), until, scope (or list)
+///   any CSV or NDJSON        reason, since (or created_at and the like), until, scope (or list);
+///                            a reason that is none of ours is a bad row, unless --status says what
+///                            it means (--status 'reason=hard bounce:bounce'); --reason is for rows
+///                            without one. Rename a column reason that is to be ignored
 ///   one address a line       needs --reason and --list
 ///
 /// Other fields are kept as the event's note, which `optout forget` erases.
@@ -242,6 +252,7 @@ impl Pass {
         for _ in 0..BATCH {
             let Some(row) = self.rows.next()? else { return Ok(false) };
             self.add(row, now, asked)?;
+            // A part begins exactly behind what is recorded.
             if self.rows.text().bytes() == self.recorded {
                 break;
             }
@@ -449,7 +460,7 @@ fn commands(asked: Vec<Asked>, import: u64, actor: Option<&str>) -> Vec<Command>
     commands
 }
 
-/// Does what another process's lock may keep from being done; waits as long as any of them has it.
+/// Does what another process's lock may keep from being done for a while.
 fn patiently<T>(work: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let began = Instant::now();
     loop {
@@ -463,12 +474,13 @@ fn patiently<T>(work: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreErro
 /// Where somebody else recorded something meanwhile, such as a service that clicks come to, they get as
 /// much time as was taken.
 fn give_way(outcomes: &[Outcome], last: &mut Option<u64>, taken: Duration) {
-    let mut events = outcomes.iter().filter_map(|outcome| outcome.event);
-    let first = events.next();
-    if last.is_some() && first > last.map(|last| last + 1) {
-        thread::sleep(taken);
+    let events = || outcomes.iter().filter_map(|outcome| outcome.event);
+    // Repeats are counted and have no events, so of a part of nothing else nothing can be told.
+    let (Some(first), Some(end)) = (events().next(), events().next_back()) else { return };
+    if last.is_some_and(|last| first > last + 1) {
+        thread::sleep(taken.min(LONGEST_WAY));
     }
-    *last = events.next_back().or(first).or(*last);
+    *last = Some(end);
 }
 
 /// Folds what was recorded into its place. A service that is at it too goes on with it alone.

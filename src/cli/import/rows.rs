@@ -3,10 +3,11 @@
 //! goes on; only where nobody can say where the next row begins does it end.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
-use csv_core::ReadRecordResult;
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 use serde_json::{Map, Value};
 
 use super::text::{Found, MAX_ROW, Text};
@@ -16,7 +17,7 @@ use crate::cli::input::Input;
 /// What may separate the fields of CSV.
 const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 
-/// What an API's answer calls the array that holds its rows.
+/// What an API's answer calls the array that holds its rows; the case does not matter.
 const PAGE_KEYS: &[&str] =
     &["Suppressions", "SuppressedDestinationSummaries", "items", "members", "unsubscribes"];
 
@@ -25,6 +26,9 @@ const ADDRESS: &str = "recipient";
 
 /// More columns than any export has.
 const MAX_FIELDS: usize = 4096;
+
+/// So many rows are looked at for one that can be read and tells the names of the fields.
+const FIRST_ROWS: usize = 10;
 
 /// A row as its file states it.
 #[derive(Debug, Clone)]
@@ -50,16 +54,17 @@ pub(super) struct BadRow {
 pub(super) type Read = Result<Row, BadRow>;
 
 impl Row {
-    /// The content of a field; the case of names does not matter.
+    /// The content of a field; the case of names does not matter, and a field without a name is none.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         let found = self.fields.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value).filter(|value| !value.is_null())
+        let found = found.map(|(_, value)| value);
+        found.filter(|value| !value.is_null() && !name.is_empty())
     }
 
-    /// The content of a field as text, without white space around it; empty when there is none.
+    /// The content of a field as text, without blanks around it; empty when there is none.
     pub(super) fn text(&self, name: &str) -> Cow<'_, str> {
         match self.get(name) {
-            Some(Value::String(text)) => text.trim().into(),
+            Some(Value::String(text)) => trim(text).into(),
             Some(value) => value.to_string().into(),
             None => "".into(),
         }
@@ -71,6 +76,12 @@ impl Row {
             self.fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         BadRow { line: self.line, problem, start: start_of(Value::Object(fields).to_string()) }
     }
+}
+
+/// Without what the canonical form of a recipient trims, and no more: other white space makes another
+/// recipient.
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\r', '\n'])
 }
 
 /// As much of a bad row as its reader needs to find it.
@@ -88,7 +99,7 @@ fn start_of(mut text: String) -> String {
 enum Shape {
     /// One address a line.
     Lines,
-    Csv(Box<Csv>),
+    Csv(Csv),
     /// One object a line.
     Ndjson,
     /// Objects in an array, or in an array of an object.
@@ -107,8 +118,8 @@ enum Place {
 pub(super) struct Rows {
     text: Text,
     shape: Shape,
-    /// The first row, which was read to see what the file is.
-    first: Option<Read>,
+    /// The first rows, up to one that can be read, which were read to see what the file is.
+    first: VecDeque<Read>,
 }
 
 impl Rows {
@@ -116,31 +127,39 @@ impl Rows {
     ///
     /// When the file cannot be read, or is of no shape that is known.
     pub(super) fn begin(input: Input) -> Result<Self, Failure> {
-        let mut rows = Self { text: Text::begin(input), shape: Shape::Ndjson, first: None };
-        rows.text.skip_space();
+        let (text, first) = (Text::begin(input), VecDeque::new());
+        let mut rows = Self { text, shape: Shape::Ndjson, first };
+        rows.text.skip_blank_lines();
         rows.text.find(|text| memchr(b'\n', text));
         rows.shape = Shape::of(&mut rows.text)?;
-        rows.first = rows.read()?;
+        while rows.first.len() < FIRST_ROWS
+            && let Some(read) = rows.read()?
+        {
+            let tells_names = read.is_ok();
+            rows.first.push_back(read);
+            if tells_names {
+                break;
+            }
+        }
         Ok(rows)
     }
 
-    /// The names of the fields, as far as the first row tells; `None` when there is no row.
+    /// The names of the fields, as far as the first row tells that can be read; `None` when there is no row.
     ///
     /// # Errors
     ///
-    /// When the first row would have to tell, and cannot be read.
+    /// When a row would have to tell, and none of the first can be read.
     pub(super) fn names(&self) -> Result<Option<Vec<Arc<str>>>, Failure> {
         let name = self.text.input().name();
-        match (&self.shape, &self.first) {
-            (_, None) => Ok(None),
-            (Shape::Lines, _) => Ok(Some(vec![ADDRESS.into()])),
-            (Shape::Csv(csv), _) => Ok(Some(csv.names.clone())),
-            (_, Some(Ok(row))) => {
-                Ok(Some(row.fields.iter().map(|(name, _)| name.clone()).collect()))
-            }
-            (_, Some(Err(BadRow { line, problem, .. }))) => {
+        let names_of = |row: &Row| row.fields.iter().map(|(name, _)| name.clone()).collect();
+        match (&self.shape, self.first.front(), self.first.back()) {
+            (Shape::Lines, Some(_), _) => Ok(Some(vec![ADDRESS.into()])),
+            (Shape::Csv(csv), Some(_), _) => Ok(Some(csv.names.clone())),
+            (_, _, Some(Ok(row))) => Ok(Some(names_of(row))),
+            (_, Some(Err(BadRow { line, problem, .. })), _) => {
                 Err(Failure::new(format!("{name}, line {line}, in the first row: {problem}")))
             }
+            _ => Ok(None),
         }
     }
 
@@ -169,7 +188,7 @@ impl Rows {
     ///
     /// When nothing more can be read.
     pub(super) fn next(&mut self) -> Result<Option<Read>, Failure> {
-        let row = match self.first.take() {
+        let row = match self.first.pop_front() {
             Some(first) => Some(first),
             None => self.read()?,
         };
@@ -196,13 +215,17 @@ type Fields = Vec<(Arc<str>, Value)>;
 impl Shape {
     fn of(text: &mut Text) -> Result<Self, Failure> {
         let line = text.rest().split(|&byte| byte == b'\n').next().unwrap_or_default().to_vec();
-        match line.first() {
+        match line.trim_ascii_start().first() {
             Some(b'[') => return Ok(Self::Json(Place::Outside)),
-            Some(b'{') => {
-                let is_row = object(&line).is_ok_and(|fields| !is_page(&fields));
-                return Ok(if is_row { Self::Ndjson } else { Self::Json(Place::Outside) });
-            }
+            Some(b'{') if is_ndjson(text.rest()) => return Ok(Self::Ndjson),
+            Some(b'{') => return Ok(Self::Json(Place::Outside)),
             _ => {}
+        }
+        if line.trim_ascii_end().contains(&b'\r') {
+            return Err(Failure::new(format!(
+                "{}: its lines end with CR alone, as on old Macs: convert it first, as with tr '\\r' '\\n'",
+                text.input().name()
+            )));
         }
         let count = |delimiter| line.iter().filter(|&&byte| byte == delimiter).count();
         let delimiter = DELIMITERS.into_iter().rev().max_by_key(|&delimiter| count(delimiter));
@@ -211,17 +234,19 @@ impl Shape {
         match (delimiter, has_address) {
             (None, true) => Ok(Self::Lines),
             (None, false) if line.is_empty() => Ok(Self::Lines),
-            (delimiter, false) => Csv::with_header(text, delimiter.unwrap_or(b','))
-                .map(|csv| Self::Csv(Box::new(csv))),
-            (Some(delimiter), true) => {
-                Csv::without_header(text, delimiter, &line).map(|csv| Self::Csv(Box::new(csv)))
-            }
+            (delimiter, false) => Csv::with_header(text, delimiter.unwrap_or(b',')).map(Self::Csv),
+            (Some(delimiter), true) => Csv::without_header(text, delimiter, &line).map(Self::Csv),
         }
     }
 }
 
-fn is_page(fields: &Fields) -> bool {
-    fields.iter().any(|(name, value)| PAGE_KEYS.contains(&&**name) && value.is_array())
+/// Whether a text that begins with an object has one a line: the first lines all begin with one, and one of
+/// these is a row.
+fn is_ndjson(text: &[u8]) -> bool {
+    let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let objects = lines.filter(|line| !line.is_empty()).take_while(|line| line.starts_with(b"{"));
+    let is_whole_row = |line: &[u8]| is_row(line) && object(line).is_ok();
+    objects.take(FIRST_ROWS).take_while(|line| !is_page(line)).any(is_whole_row)
 }
 
 /// The next line that is not blank.
@@ -229,7 +254,7 @@ fn read_line(
     text: &mut Text,
     fields: impl Fn(&str) -> Result<Fields, String>,
 ) -> Result<Option<Read>, Failure> {
-    if !text.skip_space() {
+    if !text.skip_blank_lines() {
         return text.end().map(|()| None);
     }
     let line = text.line();
@@ -245,7 +270,7 @@ fn read_line(
     };
     let raw = &text.rest()[..length];
     let read =
-        std::str::from_utf8(raw).map_err(|e| not_utf8(&e)).and_then(|text| fields(text.trim()));
+        std::str::from_utf8(raw).map_err(|e| not_utf8(&e)).and_then(|text| fields(trim(text)));
     let read = read.map(|fields| Row { line, fields }).map_err(|problem| BadRow {
         line,
         problem,
@@ -302,48 +327,30 @@ impl ClassifyText for serde_json::Error {
     }
 }
 
-/// CSV (RFC 4180), its header and its parser.
+/// CSV (RFC 4180) and its header. It is read strictly, since a stray quote swallows what follows it: a row
+/// whose quotes cannot be right is bad, and the next is looked for in the line after that in which it begins.
+#[derive(Debug)]
 struct Csv {
     names: Vec<Arc<str>>,
-    parser: csv_core::Reader,
-    fields: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl std::fmt::Debug for Csv {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Csv").field("names", &self.names).finish_non_exhaustive()
-    }
-}
-
-/// A record of CSV as its parser found it.
-enum Record {
-    /// As many fields in as many octets of the text.
-    Fields {
-        count: usize,
-        length: usize,
-    },
-    /// It is taken already.
-    TooLong,
-    End,
+    delimiter: u8,
 }
 
 impl Csv {
-    fn new(delimiter: u8) -> Self {
-        let parser = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
-        Self { names: Vec::new(), parser, fields: vec![0; MAX_ROW], ends: vec![0; MAX_FIELDS] }
-    }
-
     fn with_header(text: &mut Text, delimiter: u8) -> Result<Self, Failure> {
-        let mut csv = Self::new(delimiter);
-        let name = text.input().name().to_owned();
-        let no_header =
-            || Failure::new(format!("{name}: the first line is no header of CSV in UTF-8"));
-        let Record::Fields { count, length } = csv.record(text)? else { return Err(no_header()) };
-        let names: Option<Vec<&str>> = csv.contents(count).collect();
-        let names = names.ok_or_else(no_header)?;
-        csv.names = names.into_iter().map(|name| name.trim().into()).collect();
-        text.take(length);
+        let mut csv = Self { names: Vec::new(), delimiter };
+        let record = csv.record(text)?;
+        let wrong = |what: &str| Err(Failure::new(format!("{}: {what}", text.input().name())));
+        let Ok(record) = record else { return wrong("the first line is no header of CSV") };
+        let Ok(raw) = std::str::from_utf8(&text.rest()[..record.length]) else {
+            return wrong("the first line is no header of CSV in UTF-8");
+        };
+        if record.fields.len() > MAX_FIELDS {
+            return wrong(
+                "the first line has more than 4096 columns: leave out what is not needed",
+            );
+        }
+        csv.names = record.fields.iter().map(|field| trim(&field.content(raw)).into()).collect();
+        text.take(record.length);
         Ok(csv)
     }
 
@@ -358,105 +365,191 @@ impl Csv {
                 text.input().name()
             )));
         }
-        Ok(Self { names: vec!["emailAddress".into(), "reason".into()], ..Self::new(delimiter) })
+        Ok(Self { names: vec!["emailAddress".into(), "reason".into()], delimiter })
     }
 
-    /// Parses the next record, and leaves it in the text.
-    fn record(&mut self, text: &mut Text) -> Result<Record, Failure> {
-        let (mut length, mut size, mut count) = (0, 0, 0);
-        let mut is_too_long = false;
-        loop {
-            let rest = &text.rest()[length..];
-            let (result, read, written, ended) =
-                self.parser.read_record(rest, &mut self.fields[size..], &mut self.ends[count..]);
-            (length, size, count) = (length + read, size + written, count + ended);
-            match result {
-                ReadRecordResult::InputEmpty => {
-                    // An empty rest tells the parser that this is the end.
-                    if !text.more() && text.is_broken() {
-                        return text.end().map(|()| Record::End);
-                    }
-                }
-                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
-                    is_too_long = true;
-                    (size, count) = (0, 0);
-                    text.take(length);
-                    length = 0;
-                }
-                ReadRecordResult::Record if is_too_long => {
-                    text.take(length);
-                    return Ok(Record::TooLong);
-                }
-                ReadRecordResult::Record => return Ok(Record::Fields { count, length }),
-                ReadRecordResult::End => return Ok(Record::End),
-            }
-        }
-    }
-
-    /// The fields of the record that was parsed last; `None` for what is not UTF-8.
-    fn contents(&self, count: usize) -> impl Iterator<Item = Option<&str>> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        let ends = self.ends[..count].iter().copied();
-        begins.zip(ends).map(|(begin, end)| std::str::from_utf8(&self.fields[begin..end]).ok())
-    }
-
-    fn read(&mut self, text: &mut Text) -> Result<Option<Read>, Failure> {
-        if !text.skip_line_ends() {
+    fn read(&self, text: &mut Text) -> Result<Option<Read>, Failure> {
+        if !text.skip_blank_lines() {
             return text.end().map(|()| None);
         }
-        let line = text.line();
-        let (count, length) = match self.record(text)? {
-            Record::End => return text.end().map(|()| None),
-            Record::TooLong => {
-                return Ok(Some(Err(BadRow { line, problem: too_long(), start: String::new() })));
+        let (line, record) = (text.line(), self.record(text)?);
+        let checked = record.and_then(|record| self.check(text.rest(), record));
+        Ok(Some(match checked {
+            Ok(record) => {
+                let raw = &text.rest()[..record.length];
+                let read = self.row(line, raw, &record);
+                text.take(record.length);
+                read
             }
-            Record::Fields { count, length } => (count, length),
-        };
-        let is_last = text.rest().len() == length && !text.more();
-        let raw = &text.rest()[..length];
-        if is_last && memchr::memchr_iter(b'"', raw).count() % 2 == 1 {
-            return Err(Failure::new(format!(
-                "{}, line {line}: a quoted field begins in this row and is never closed: correct it",
-                text.input().name()
-            )));
-        }
-        let read = self.row(line, count).map_err(|problem| {
-            let problem = std::str::from_utf8(raw).err().map_or(problem, |e| not_utf8(&e));
-            BadRow {
-                line,
-                problem,
-                start: start_of(String::from_utf8_lossy(raw).trim().to_owned()),
+            Err(problem) => {
+                let first = text.rest().split(|&byte| byte == b'\n').next().unwrap_or_default();
+                let first = &first[..first.len().min(MAX_ROW)];
+                let start = start_of(String::from_utf8_lossy(first).trim().to_owned());
+                skip_line(text);
+                Err(BadRow { line, problem, start })
             }
-        });
-        text.take(length);
-        Ok(Some(read))
+        }))
     }
 
-    fn row(&self, line: u64, count: usize) -> Result<Row, String> {
-        if count != self.names.len() {
-            return Err(format!("it has {count} fields, and the header has {}", self.names.len()));
-        }
-        let field = |(name, content): (&Arc<str>, Option<&str>)| {
-            Some((name.clone(), Value::String(content?.to_owned())))
+    /// The record with which the rest begins, or what is wrong with it.
+    fn record(&self, text: &mut Text) -> Result<Result<Record, String>, Failure> {
+        let at = |rest: &[u8], is_all| Record::at(rest, self.delimiter, is_all);
+        let found = text.find(|rest| match at(rest, false) {
+            Err(Unread::Unended | Unread::Open) => None,
+            read => Some(read),
+        });
+        let read = match found {
+            Found::At(read) => read,
+            Found::TooLong => at(&text.rest()[..MAX_ROW], false),
+            Found::Nowhere => {
+                text.end()?;
+                at(text.rest(), true)
+            }
         };
-        let fields: Option<Fields> =
-            self.names.iter().zip(self.contents(count)).map(field).collect();
-        fields.map(|fields| Row { line, fields }).ok_or_else(String::new)
+        Ok(read.map_err(|unread| match unread {
+            Unread::Unended => too_long(),
+            Unread::Open if text.rest().len() > MAX_ROW => {
+                "a quoted field begins in it and is not closed within 1 MiB".to_owned()
+            }
+            Unread::Open => "a quoted field begins in it and is never closed".to_owned(),
+            Unread::Beside => {
+                "a quoted field begins in it, and its closing quote is followed by something \
+                               else than a delimiter or a line end"
+                    .to_owned()
+            }
+        }))
+    }
+
+    /// Refuses what stray quotes make of several rows.
+    fn check(&self, text: &[u8], record: Record) -> Result<Record, String> {
+        let (count, wanted) = (record.fields.len(), self.names.len());
+        if count != wanted {
+            let goes_on = text[..record.length].trim_ascii_end().contains(&b'\n');
+            let quote = if goes_on {
+                "a quoted field begins in it and ends in a later line, so that "
+            } else {
+                ""
+            };
+            return Err(format!("{quote}it has {count} fields, and the header has {wanted}"));
+        }
+        match self.swallows_rows(text, &record) {
+            false => Ok(record),
+            true => Err(
+                "a quoted field begins in it and holds what reads like another row: a quote is \
+                         missing, or one too many"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Whether a line within a field has as many fields, and an address where the record has its own.
+    fn swallows_rows(&self, text: &[u8], record: &Record) -> bool {
+        let is_long = |field: &&Field| text[field.place.clone()].contains(&b'\n');
+        if record.fields.len() < 2 || !record.fields.iter().any(|field| is_long(&field)) {
+            return false;
+        }
+        let has_address = |text: &[u8], field: &Field| text[field.place.clone()].contains(&b'@');
+        let own =
+            record.fields.iter().position(|field| !is_long(&field) && has_address(text, field));
+        let is_row = |line: &[u8]| {
+            let fields = Record::at(line, self.delimiter, true).map(|record| record.fields);
+            fields.is_ok_and(|fields| {
+                let address = own.and_then(|own| fields.get(own));
+                fields.len() == self.names.len()
+                    && address.is_some_and(|address| has_address(line, address))
+            })
+        };
+        let mut long = record.fields.iter().filter(is_long);
+        long.any(|field| text[field.place.clone()].split(|&byte| byte == b'\n').any(is_row))
+    }
+
+    fn row(&self, line: u64, raw: &[u8], record: &Record) -> Read {
+        let text = std::str::from_utf8(raw).map_err(|error| BadRow {
+            line,
+            problem: not_utf8(&error),
+            start: start_of(String::from_utf8_lossy(raw).trim().to_owned()),
+        })?;
+        let contents = record.fields.iter().map(|field| Value::String(field.content(text)));
+        Ok(Row { line, fields: self.names.iter().cloned().zip(contents).collect() })
     }
 }
 
-impl Text {
-    /// Takes line ends; `false` when nothing follows them.
-    fn skip_line_ends(&mut self) -> bool {
+/// A record of CSV.
+struct Record {
+    fields: Vec<Field>,
+    /// As many octets, with its line end.
+    length: usize,
+}
+
+/// Where in a record a field's content lies.
+struct Field {
+    place: Range<usize>,
+    is_quoted: bool,
+}
+
+/// Why a text does not begin with a record.
+enum Unread {
+    /// There is no line end.
+    Unended,
+    /// A quoted field is not closed.
+    Open,
+    /// Something stands between a closing quote and the delimiter.
+    Beside,
+}
+
+impl Record {
+    /// The one with which a text begins; a text that is all there is needs no line end.
+    fn at(text: &[u8], delimiter: u8, is_all: bool) -> Result<Self, Unread> {
+        let (mut fields, mut begin) = (Vec::new(), 0);
         loop {
-            let ends = self.rest().iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
-            self.take(ends);
-            if !self.rest().is_empty() {
-                return true;
+            let (field, end) = match text.get(begin) {
+                Some(b'"') => Field::quoted(text, begin + 1)?,
+                _ => Field::unquoted(text, begin, delimiter),
+            };
+            fields.push(field);
+            match text.get(end) {
+                Some(&byte) if byte == delimiter => begin = end + 1,
+                Some(b'\n') => return Ok(Self { fields, length: end + 1 }),
+                None if is_all => return Ok(Self { fields, length: end }),
+                None => return Err(Unread::Unended),
+                Some(_) => return Err(Unread::Beside),
             }
-            if !self.more() {
-                return false;
+        }
+    }
+}
+
+impl Field {
+    /// One that begins there, and where it ends: a quote within it is as any other character.
+    fn unquoted(text: &[u8], begin: usize, delimiter: u8) -> (Self, usize) {
+        let end = memchr2(delimiter, b'\n', &text[begin..]).map_or(text.len(), |end| begin + end);
+        let is_last = text.get(end) != Some(&delimiter);
+        let ends = text[begin..end].iter().rev().take_while(|&&byte| is_last && byte == b'\r');
+        (Self { place: begin..end - ends.count(), is_quoted: false }, end)
+    }
+
+    /// One whose content begins there, and where it ends, quotes and all.
+    fn quoted(text: &[u8], begin: usize) -> Result<(Self, usize), Unread> {
+        let mut place = begin;
+        loop {
+            place += memchr(b'"', text.get(place..).unwrap_or_default()).ok_or(Unread::Open)?;
+            if text.get(place + 1) != Some(&b'"') {
+                break;
             }
+            place += 2;
+        }
+        let behind = text[place + 1..].iter().take_while(|&&byte| byte == b'\r').count();
+        let end = match text.get(place + 1 + behind) {
+            Some(b'\n') | None => place + 1 + behind,
+            Some(_) => place + 1,
+        };
+        Ok((Self { place: begin..place, is_quoted: true }, end))
+    }
+
+    fn content(&self, text: &str) -> String {
+        let content = text.get(self.place.clone()).unwrap_or_default();
+        match self.is_quoted {
+            true => content.replace("\"\"", "\""),
+            false => content.to_owned(),
         }
     }
 }
@@ -475,7 +568,10 @@ fn read_json(text: &mut Text, place: &mut Place) -> Result<Option<Read>, Failure
         match (*place, next) {
             (_, b',') => text.take(1),
             (Place::Outside, b'[') => *place = enter(text, Place::InRows { of_page: false }),
-            (Place::Outside, b'{') => *place = enter(text, Place::InPage),
+            (Place::Outside, b'{') => match begins_page(text)? {
+                true => *place = enter(text, Place::InPage),
+                false => return json_row(text).map(Some),
+            },
             (Place::InPage, b'}') => *place = enter(text, Place::Outside),
             (Place::InPage, b'"') => {
                 if skip_member(text)? {
@@ -502,6 +598,56 @@ fn wrong_json(text: &Text, what: &str) -> Failure {
     ))
 }
 
+/// Whether the object with which the rest begins is a page, and no row by itself.
+fn begins_page(text: &mut Text) -> Result<bool, Failure> {
+    // A page is not read whole, but as much of it as a row may have.
+    text.find(value_end);
+    let start = &text.rest()[..text.rest().len().min(MAX_ROW)];
+    if is_page(start) || is_row(start) {
+        return Ok(is_page(start));
+    }
+    text.end()?;
+    let names: Vec<_> = members(text.rest()).map(|(name, _)| name).take(FIRST_ROWS).collect();
+    let (file, line) = (text.input().name(), text.line());
+    Err(Failure::new(format!(
+        "{file}, line {line}: this object is no row, and has no array that is known to hold rows (it has: \
+         {}): take the rows out of it, as with jq .NAME",
+        names.join(", ")
+    )))
+}
+
+/// Whether an object has an array of rows; an API may write null for one without rows.
+fn is_page(object: &[u8]) -> bool {
+    members(object).any(|(name, value)| {
+        is_page_key(&name) && (value.starts_with(b"[") || value.starts_with(b"null"))
+    })
+}
+
+/// Whether an object has an address of its own.
+fn is_row(object: &[u8]) -> bool {
+    members(object).any(|(name, value)| {
+        name.eq_ignore_ascii_case(ADDRESS) || (value.starts_with(b"\"") && value.contains(&b'@'))
+    })
+}
+
+fn is_page_key(name: &str) -> bool {
+    PAGE_KEYS.iter().any(|key| key.eq_ignore_ascii_case(name))
+}
+
+/// Names and values of an object, as far as the text goes and can be followed.
+fn members(object: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
+    let mut rest = object.trim_ascii_start().get(1..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        rest = rest.trim_ascii_start();
+        rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
+        let (name, behind) = rest.split_at_checked(value_end(rest)?)?;
+        let behind = behind.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+        let (value, behind) = behind.split_at(value_end(behind).unwrap_or(behind.len()));
+        rest = behind;
+        Some((serde_json::from_slice(name).ok()?, value))
+    })
+}
+
 /// Takes a name and what it names; stops before an array that holds rows, and says so.
 fn skip_member(text: &mut Text) -> Result<bool, Failure> {
     let length = json_length(text)?;
@@ -512,7 +658,7 @@ fn skip_member(text: &mut Text) -> Result<bool, Failure> {
     }
     text.take(1);
     text.skip_space();
-    if PAGE_KEYS.contains(&&*name) && text.rest().first() == Some(&b'[') {
+    if is_page_key(&name) && text.rest().first() == Some(&b'[') {
         return Ok(true);
     }
     let length = json_length(text)?;

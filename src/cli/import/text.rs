@@ -1,6 +1,7 @@
 //! The text of a file that is imported: read in pieces, counted and hashed as rows are taken from it, so
 //! that the same file is known again.
 
+use memchr::memrchr;
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::Failure;
@@ -112,11 +113,33 @@ impl Text {
         }
     }
 
-    /// Reads on until `end` finds one, which it is asked for from the beginning of the rest.
-    pub(super) fn find(&mut self, end: impl Fn(&[u8]) -> Option<usize>) -> Found {
+    /// Takes lines without anything but white space; `false` when nothing follows them. What precedes a row
+    /// in its own line is left to it.
+    pub(super) fn skip_blank_lines(&mut self) -> bool {
         loop {
-            if let Some(length) = end(self.rest()) {
-                return Found::At(length);
+            let blank = self.rest().iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let is_all = blank == self.rest().len();
+            self.take(memrchr(b'\n', &self.rest()[..blank]).map_or(0, |end| end + 1));
+            if !is_all {
+                return true;
+            }
+            let has_more = self.more();
+            if !has_more || self.rest().len() > MAX_ROW {
+                self.take(self.rest().len());
+            }
+            if !has_more {
+                return false;
+            }
+        }
+    }
+
+    /// Reads on until `end` finds one, which it is asked for from the beginning of the rest.
+    pub(super) fn find<T>(&mut self, end: impl Fn(&[u8]) -> Option<T>) -> Found<T> {
+        loop {
+            // However much was read ahead, the same is found.
+            let seen = self.rest().len().min(MAX_ROW);
+            if let Some(found) = end(&self.rest()[..seen]) {
+                return Found::At(found);
             }
             if self.rest().len() > MAX_ROW {
                 return Found::TooLong;
@@ -159,10 +182,9 @@ impl Text {
 }
 
 /// What [`Text::find`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// The end, behind as many octets.
-    At(usize),
+#[derive(Debug)]
+pub(super) enum Found<T> {
+    At(T),
     /// None within [`MAX_ROW`].
     TooLong,
     /// None before the text ended.
