@@ -147,7 +147,7 @@ follow the history notice.
 * **A webhook's message is named by its event's hash**, so a repeat has the same id wherever it comes
   from. A restored store goes on from the cursor in the backup: what was sent since the backup was made
   is sent again under the ids that it had, and what is in its place now has others.
-* **A new webhook begins at the end of the history**, as of the service's start, unless it asks for the
+* **A new webhook begins at the end of the history**, as of the service's start (or of when its store opens), unless it asks for the
   beginning. The cursor belongs to the name: another URL goes on where the last one was.
 * **A webhook with scopes gets what a key bound to them would**: no recipient identifiers, no event
   from a wider scope or of none.

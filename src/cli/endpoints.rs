@@ -24,9 +24,8 @@ pub(super) const TABLE: &str = "webhook";
 /// Longer than any file with one secret.
 const MAX_SECRET_FILE: u64 = 1024;
 
-/// More waits than these, and longer ones, are a mistake.
+/// More waits than these are a mistake.
 const MAX_RETRIES: usize = 100;
-const MAX_WAIT: u64 = 7 * 24 * 60 * 60;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,11 +171,12 @@ fn secret_files(value: &Value, directory: &Path) -> Result<Vec<PathBuf>, String>
 }
 
 fn schedule(seconds: Vec<u64>) -> Result<Schedule, String> {
-    let is_sound = seconds.iter().all(|wait| (1..=MAX_WAIT).contains(wait));
+    let is_sound = seconds.iter().all(|wait| (1..=Schedule::MAX_WAIT).contains(wait));
     match (1..=MAX_RETRIES).contains(&seconds.len()) && is_sound {
         true => Ok(Schedule::new(&seconds)),
         false => {
-            Err(format!("retry_seconds: write 1 to {MAX_RETRIES} waits of 1 to {MAX_WAIT} seconds"))
+            let longest = Schedule::MAX_WAIT;
+            Err(format!("retry_seconds: write 1 to {MAX_RETRIES} waits of 1 to {longest} seconds"))
         }
     }
 }

@@ -73,7 +73,7 @@ impl WithdrawalView {
                  import, or have ended before"
             ),
         };
-        format!("import {import} is taken back: {released} suppressions ended{rest}")
+        format!("import {import} is taken back: {released} suppressions ended or shortened{rest}")
     }
 }
 
@@ -134,13 +134,14 @@ const PAGE: usize = 1000;
 /// longer the import's.
 fn take_back(context: &mut Context, number: u64, note: Note) -> Result<Status, Failure> {
     let store = context.store()?;
+    // First: whoever is still at it records nothing from here on.
+    let imports = store.withdraw_import(number)?;
     let import = store.imports()?.into_iter().find(|own| own.number == number);
     let import = import.ok_or_else(|| {
         Failure::new(format!(
             "there is no import {number}: `optout history --source import` shows them"
         ))
     })?;
-    let imports = store.withdraw_import(number)?;
     let withdrawal = Withdrawal { imports, note, actor: user::name() };
     let mut view = WithdrawalView { import: number, released: 0, others: 0, forgotten: 0 };
     let mut after = import.before;
@@ -171,8 +172,8 @@ fn take_back(context: &mut Context, number: u64, note: Note) -> Result<Status, F
         count => {
             context.output.flush()?;
             Err(Failure::new(format!(
-                "{count} of its recipients were forgotten since and stay suppressed, since nobody can name \
-                 them: release those you know by their address"
+                "{count} suppressions that it made are of recipients who were forgotten since, and stay as \
+                 they are, since nobody can name them: release those you know by their address"
             )))
         }
     }

@@ -280,6 +280,8 @@ impl Sieve<'_> {
                 counts.add(sieved.counts);
                 progress.tell(counts.rows);
             }
+            // Nobody waits any more to hand over what nobody takes.
+            drop(ways_out);
             let crashed = |_| Failure::new("scrubbing failed: please report this");
             reader.join().map_err(crashed)??;
             threads.into_iter().try_for_each(|thread| thread.join().map_err(crashed))?;

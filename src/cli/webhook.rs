@@ -204,11 +204,11 @@ impl Resume {
                 "--after {after}: the history ends at {last}: name an event of it"
             )));
         }
+        let endpoint = context.config.webhooks()?.into_iter().find(|own| own.name == self.name);
         let mark = match store.resume_webhook(&self.name, self.after)? {
             Some(mark) => mark,
             None => return Err(self.unknown(context, &store)?),
         };
-        let endpoint = find(context, &self.name).ok();
         if endpoint.is_none() {
             output::warn("the configuration names no such webhook, so nothing is sent");
         }
@@ -224,7 +224,7 @@ impl Resume {
     }
 
     fn unknown(&self, context: &Context, store: &SqliteStore) -> Result<Failure, Failure> {
-        if find(context, &self.name).is_ok() {
+        if context.config.webhooks()?.iter().any(|own| own.name == self.name) {
             return Ok(Failure::new(format!(
                 "the webhook {} has not begun: start the service with it",
                 self.name

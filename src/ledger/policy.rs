@@ -339,7 +339,7 @@ pub fn decide(standing: &Standing, act: &Act, at: Time, since: Time, event: u64)
 /// What takes back imports for one recipient, given all their events, oldest first: what stands by
 /// their doing ends, or ends as soon as it would if they had never been. Whatever else was asked
 /// since counts, also where it changed nothing because an import's suppression stood already.
-pub fn withdrawal(events: &[Event], imports: &BTreeSet<u64>) -> Vec<Act> {
+pub fn withdrawal(events: &[Event], imports: &BTreeSet<u64>, at: Time) -> Vec<Act> {
     let (mut now, mut without) = (Standing::default(), Standing::default());
     let mut own = BTreeSet::new();
     for event in events {
@@ -348,6 +348,10 @@ pub fn withdrawal(events: &[Event], imports: &BTreeSet<u64>) -> Vec<Act> {
         now = decide(&now, &act, event.at, since, event.number).standing;
         match act {
             Act::Import { import, .. } if imports.contains(&import) => {
+                own.insert(event.number);
+            }
+            // What it left is their doing too.
+            Act::Withdraw { event: taken, .. } if own.contains(&taken) => {
                 own.insert(event.number);
             }
             _ => without = decide(&without, &act, event.at, since, event.number).standing,
@@ -362,7 +366,7 @@ pub fn withdrawal(events: &[Event], imports: &BTreeSet<u64>) -> Vec<Act> {
         };
         Some(Act::Withdraw { event: held.event, scope, reason, until })
     };
-    let made = now.suppressions().iter().filter(|held| own.contains(&held.event));
+    let made = now.active(at).filter(|held| own.contains(&held.event));
     made.filter_map(taken_back).collect()
 }
 
@@ -555,11 +559,23 @@ mod tests {
             (vec![import(1, Bounce, None), release("a", Bounce)], vec![]),
             (vec![import(1, Bounce, None), back(1, Bounce, None).remove(0)], vec![]),
         ] {
-            assert_eq!(withdrawal(&events(&acts), &[1].into()), expected, "{acts:?}");
+            let taken_back = withdrawal(&events(&acts), &[1].into(), time(NOW + 10_000));
+            assert_eq!(taken_back, expected, "{acts:?}");
         }
         let twice = events(&[import(1, Bounce, None), import(2, Bounce, None)]);
-        assert_eq!(withdrawal(&twice, &[2].into()), [], "the first asks for it still");
-        assert_eq!(withdrawal(&twice, &[1, 2].into()), back(1, Bounce, None));
+        let taken_back = |events, imports: &[u64]| {
+            withdrawal(events, &imports.iter().copied().collect(), time(NOW + 10_000))
+        };
+        assert_eq!(taken_back(&twice, &[2]), [], "the first asks for it still");
+        assert_eq!(taken_back(&twice, &[1, 2]), back(1, Bounce, None));
+        let in_turn = [
+            import(1, Manual, sooner),
+            import(2, Manual, later),
+            back(2, Manual, sooner).remove(0),
+        ];
+        assert_eq!(taken_back(&events(&in_turn), &[1, 2]), back(3, Manual, None));
+        let past = events(&[import(1, Manual, sooner)]);
+        assert_eq!(withdrawal(&past, &[1].into(), time(NOW + 60_000)), [], "it is over");
     }
 
     #[test]

@@ -112,11 +112,6 @@ impl Standing {
         suppression.scope.covers(list) && !(is_narrowed_for(suppression, list) && is_narrowed())
     }
 
-    /// What stands, what is past its end included, in the order of scope, then reason.
-    pub(super) fn suppressions(&self) -> &[Suppression] {
-        &self.suppressions
-    }
-
     /// What stands for exactly this scope and reason.
     pub(super) fn holding(&self, scope: &Scope, reason: Reason) -> Option<&Suppression> {
         self.find(scope, reason).ok().map(|place| &self.suppressions[place])

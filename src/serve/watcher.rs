@@ -232,14 +232,16 @@ impl Watcher {
         std::thread::sleep(rest);
     }
 
+    /// Each for itself: signing keys change also while the store cannot be looked at.
     fn look(&mut self) -> Result<(), String> {
+        let store = self.look_at_store().map_err(|e| e.to_string());
+        let keys = self.look_at_keys();
+        store.and(keys)
+    }
+
+    fn look_at_keys(&mut self) -> Result<(), String> {
         let is_open = self.store.get().is_ok();
-        let generation = match is_open {
-            true => self.look_at_store().map_err(|e| e.to_string())?,
-            false => self.seen.api_keys_generation,
-        };
-        let key_file = KeyFile::stamp(&self.dir);
-        let seen = (is_open, generation, key_file);
+        let seen = (is_open, self.seen.api_keys_generation, KeyFile::stamp(&self.dir));
         if self.keys_seen != Some(seen) {
             // Whatever fails is read again, even if everything is as it was by then.
             self.keys_seen = None;
@@ -249,14 +251,10 @@ impl Watcher {
             self.keys_seen = Some(seen);
             tracing::info!("keys were read");
         }
-        match is_open {
-            true => Ok(()),
-            false => Err(StoreError::Unopened.to_string()),
-        }
+        Ok(())
     }
 
-    /// How often the API keys were changed.
-    fn look_at_store(&mut self) -> Result<u64, StoreError> {
+    fn look_at_store(&mut self) -> Result<(), StoreError> {
         let store = self.store.get()?;
         store.check_place()?;
         let look = store.look()?;
@@ -266,8 +264,7 @@ impl Watcher {
         if look.webhook_resumes != self.seen.webhook_resumes {
             self.resumes.send_replace(look.webhook_resumes);
         }
-        self.seen.last_event = look.last_event;
-        self.seen.webhook_resumes = look.webhook_resumes;
-        Ok(look.api_keys_generation)
+        self.seen = look;
+        Ok(())
     }
 }

@@ -176,7 +176,7 @@ impl<'t> Batch<'t> {
         let mut events = read::events_about(self.transaction, last, u64::MAX, usize::MAX)?;
         events.reverse();
         let mut changed = 0;
-        for act in withdrawal(&events, &asked.imports) {
+        for act in withdrawal(&events, &asked.imports, self.at) {
             let command = Command {
                 actor: asked.actor.clone(),
                 note: Some(asked.note.clone()),
@@ -230,6 +230,7 @@ impl<'t> Batch<'t> {
                 && event.source == command.source
                 && event.scope == command.act.scope()
                 && event.reason == command.act.reason()
+                && event.until == command.act.until()
                 && event.value.as_deref() == command.act.value().as_deref()
                 && hashes.note.is_none_or(|note| event.note == Some(note))
                 && hashes.link.is_none_or(|link| event.link == Some(link))

@@ -162,8 +162,10 @@ impl Screen<'_> {
         let Some(decided) = &self.decided else { return Ok(()) };
         let question = self.store.question(&self.list, clock)?;
         if question.is_essential() != reading(decided).is_essential {
-            let anew = self.store.decide_all(&self.list, clock)?;
-            *changing(decided) = anew;
+            // It answers nobody before it has what was recorded since the last fold.
+            let anew = RwLock::new(self.store.decide_all(&self.list, clock)?);
+            while self.follow(&anew, &question)? {}
+            *changing(decided) = anew.into_inner().unwrap_or_else(PoisonError::into_inner);
         }
         while self.follow(decided, &question)? {}
         Ok(())

@@ -236,17 +236,23 @@ impl<'w> Line<'w> {
     }
 }
 
-/// A connection from before may have been closed meanwhile, so it is tried and then replaced.
+/// A connection from before may have been closed meanwhile: then the request comes back unsent, and goes
+/// by a new one.
 async fn exchange(
     webhook: &Webhook,
     open: &mut Option<Open>,
     message: &Message,
     now: Time,
 ) -> Result<Response<Incoming>, LineError> {
-    if let Some(before) = open
-        && let Ok(response) = before.requests.send_request(message.request(webhook, now)?).await
-    {
-        return Ok(response);
+    if let Some(before) = open {
+        match before.requests.try_send_request(message.request(webhook, now)?).await {
+            Ok(response) => return Ok(response),
+            Err(mut error) => {
+                if error.take_message().is_none() {
+                    return Err(LineError::Http(error.into_error()));
+                }
+            }
+        }
     }
     let fresh = open.insert(connect(webhook).await?);
     let request: Request<_> = message.request(webhook, now)?;

@@ -14,9 +14,13 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Schedule(Vec<Duration>);
 
 impl Schedule {
-    /// Waits of these seconds.
+    /// The longest wait, in seconds: a week.
+    pub const MAX_WAIT: u64 = 7 * 24 * 60 * 60;
+
+    /// Waits of these seconds; a longer one than [`Self::MAX_WAIT`] is as long as that.
     pub fn new(seconds: &[u64]) -> Self {
-        Self(seconds.iter().copied().map(Duration::from_secs).collect())
+        let wait = |seconds: &u64| Duration::from_secs(*seconds.min(&Self::MAX_WAIT));
+        Self(seconds.iter().map(wait).collect())
     }
 
     /// The wait after so many failures in a row, no shorter than the receiver asked for; `None`
