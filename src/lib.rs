@@ -134,7 +134,7 @@ follow the history notice.
 * **Erased rows stay, as zeros.** Their length remains known, and their place on the disk is not
   given back; in exchange no copy of them, or of a neighbour, is left in an unused part of a page.
 * **What counts as a repeat**: the same action, scope, source and reason within 24 hours, changing
-  nothing, and with no text or the same one; another text is new, and stored. Repeats are counted in a table beside the history until the next
+  nothing, with no later end, and with no text or the same one; another text is new, and stored. Repeats are counted in a table beside the history until the next
   event of that recipient and scope carries them; they are no part of what stands.
 * **The API's document needs a key as the rest does**, of any role, once there is one; it lies beside the
   code that it describes, `src/serve/api/openapi.json`, for who has none. OPTIONS needs none: it says

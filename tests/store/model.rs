@@ -113,6 +113,7 @@ struct Stored {
     at: Time,
     source: Source,
     act: Kind,
+    until: Option<Time>,
 }
 
 #[derive(Debug, Default)]
@@ -356,6 +357,7 @@ fn run(steps: &[Step]) {
                     at: now,
                     source: Source::Cli,
                     act: kind(&step.act),
+                    until: None,
                 });
             }
             forget(store, who, at(clock));
@@ -363,13 +365,16 @@ fn run(steps: &[Step]) {
             let known = model.stored.iter().any(|own| own.who == step.who);
             let made_by = model.made_by(step.who, &step.act);
             let changed = model.change(step.who, &step.act, now);
+            let act = as_act(&step.act, made_by, now);
+            let until = act.until();
             let repeated = model.stored.iter().any(|own| {
                 own.who == step.who
                     && own.source == step.source
                     && own.act == kind(&step.act)
+                    && own.until.is_none_or(|end| until.is_some_and(|until| until <= end))
                     && now.since(own.at) < Duration::from_secs(86_400)
             });
-            let command = Command::new(who, as_act(&step.act, made_by, now), step.source);
+            let command = Command::new(who, act, step.source);
             let outcome = store.record(&[command], at(clock)).expect("recorded").remove(0);
             assert_eq!(outcome.changed, changed, "{step:?}");
             assert_eq!(outcome.event.is_some(), changed || !repeated, "{step:?}");
@@ -382,6 +387,7 @@ fn run(steps: &[Step]) {
                     at: now,
                     source: step.source,
                     act: kind(&step.act),
+                    until,
                 });
                 if changed || !known {
                     model.addresses[step.who] = Some(());

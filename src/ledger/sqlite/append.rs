@@ -225,12 +225,14 @@ impl<'t> Batch<'t> {
         if command.act == Act::Forget {
             return Ok(false);
         }
+        // A later end is news, even beneath what stands longer: that may be taken back.
+        let until = command.act.until();
         let is_same = |event: &Event| {
             event.action == command.act.action()
                 && event.source == command.source
                 && event.scope == command.act.scope()
                 && event.reason == command.act.reason()
-                && event.until == command.act.until()
+                && event.until.is_none_or(|end| until.is_some_and(|until| until <= end))
                 && event.value.as_deref() == command.act.value().as_deref()
                 && hashes.note.is_none_or(|note| event.note == Some(note))
                 && hashes.link.is_none_or(|link| event.link == Some(link))
