@@ -13,6 +13,12 @@ use flate2::bufread::GzDecoder;
 
 use super::Failure;
 
+/// What some programs put before UTF-8.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What may separate the fields of CSV.
+pub(super) const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {

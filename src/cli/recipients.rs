@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead as _, Read as _};
 
+use super::input::BYTE_ORDER_MARK;
 use super::{Failure, output};
 use crate::ledger::{Recipient, RecipientError, StoreError};
 
@@ -10,11 +11,17 @@ pub(super) fn valid(text: &str) -> Result<Result<Recipient, RecipientError>, Sto
     Ok(Recipient::parse(text))
 }
 
+/// What makes more of a text than one address: the first character before its last `@` that would need
+/// quotes there (RFC 5321 section 4.1.2), as a name or a second address beside it has.
+pub(super) fn beside_address(text: &str) -> Option<char> {
+    let (local, _) = text.rsplit_once('@')?;
+    let is_quoted = local.len() > 2 && local.starts_with('"') && local.ends_with('"');
+    let is_special = |c: &char| c.is_whitespace() || r#"()<>[]:;@\,""#.contains(*c);
+    local.chars().find(is_special).filter(|_| !is_quoted)
+}
+
 /// Longer lines hold no recipient, and are not kept in memory.
 const MAX_LINE: u64 = 4096;
-
-/// What some programs put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How many recipients are handed on at once.
 const BATCH: usize = 1000;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use memchr::{memchr, memchr2, memchr3, memrchr2};
 
 use super::Failure;
+use super::input::DELIMITERS;
 
 /// How rows and their addresses are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +25,6 @@ pub(super) enum Unended {
     /// A quoted field is not closed.
     Quote,
 }
-
-/// What may separate fields.
-const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 
 /// Names of columns that hold addresses, in lower case and without anything but letters; those before
 /// are preferred.

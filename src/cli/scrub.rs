@@ -8,9 +8,10 @@ use std::thread;
 use clap::Args;
 use serde::Serialize;
 
-use super::input::{Compression, Input};
+use super::input::{BYTE_ORDER_MARK, Compression, Input};
 use super::output_file::OutputFile;
 use super::progress::Progress;
+use super::recipients::beside_address;
 use super::rows::{Shape, Unended, without_line_end};
 use super::{Context, Failure, Status, now, output};
 use crate::ledger::{Canonical, RecipientId, Screen};
@@ -155,9 +156,6 @@ const BLOCK: usize = 1 << 20;
 
 /// Octets of a mailing list with a thousand addresses or two.
 const SHORT: usize = 1 << 16;
-
-/// What some programs put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Blocks {
     fn begin(mut input: Input, column: Option<&str>) -> Result<Self, Failure> {
@@ -384,15 +382,10 @@ fn canonical_of_any(text: &str) -> (Canonical<'_>, bool) {
 }
 
 /// Whether it is one address and nothing else: a name, a number or a second column beside it would make
-/// another recipient of it (RFC 5321 section 4.1.2, which has these in quoted local parts alone).
+/// another recipient of it. What surrounds it is trimmed as in its canonical form, and no further.
 fn is_address(text: &str) -> bool {
-    let Some((local, _)) = text.trim().rsplit_once('@') else { return false };
-    let is_quoted = local.len() > 2 && local.starts_with('"') && local.ends_with('"');
-    let is_special = |c: char| {
-        c.is_whitespace()
-            || matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | '@' | '\\' | ',' | '"')
-    };
-    is_quoted || !local.contains(is_special)
+    let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    text.contains('@') && beside_address(text).is_none()
 }
 
 impl Counts {

@@ -114,14 +114,15 @@ fn csv_is_kept_as_it_is() {
 fn rows_without_a_valid_address_are_left_out_and_counted() {
     let place = place();
     let bad = "nobody\n1 dave@example.org\nDave <dave@example.org>\n1,dave@example.org\na@\n\
-               dave@exa mple.org\ndave@x.org,bob@example.org\n\"Dave\" dave@example.org\n";
+               dave@exa mple.org\ndave@x.org,bob@example.org\n\"Dave\" dave@example.org\n\
+               \u{a0}bob@example.org\n";
     let input = [b"a@x.org\n", bad.as_bytes(), b"\xff@x.org\nbob@example.org\n"].concat();
     let output = place.run_with_input(&["scrub", "--list", LIST, "--json"], &input);
     assert_eq!(text(&output.stdout), "a@x.org\n");
     assert_eq!(
         counts(&output),
-        serde_json::json!({"list": LIST, "known": true, "rows": 11, "kept": 1, "suppressed": 1,
-                           "invalid": 9, "first_invalid_line": 2})
+        serde_json::json!({"list": LIST, "known": true, "rows": 12, "kept": 1, "suppressed": 1,
+                           "invalid": 10, "first_invalid_line": 2})
     );
     let kept = place.run_with_input(&["scrub", "--list", LIST, "--keep-invalid"], &input);
     assert_eq!(kept.stdout, input[..input.len() - b"bob@example.org\n".len()]);

@@ -31,6 +31,7 @@ use serde_json::Value;
 
 use super::rows::Row;
 use super::times;
+use crate::cli::recipients::beside_address;
 use crate::ledger::{Note, Reason, Recipient, Time};
 use crate::link::Scope;
 
@@ -680,18 +681,12 @@ fn several(value: &Value) -> Option<Vec<Value>> {
 /// One address, and nothing beside it: a name or a second address would make another recipient of it.
 fn address(text: &str) -> Result<Recipient, String> {
     let recipient = Recipient::parse(text).map_err(|e| e.to_string())?;
-    let is_special = |c: char| {
-        c.is_whitespace()
-            || matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | '@' | '\\' | ',' | '"')
-    };
-    let is_quoted = |local: &str| local.len() > 2 && local.starts_with('"') && local.ends_with('"');
-    let (local, _) = text.rsplit_once('@').ok_or("it holds no address")?;
-    // RFC 5321 section 4.1.2: these need quotes.
-    match local.chars().find(|&c| is_special(c)) {
-        Some(special) if !is_quoted(local) => Err(format!(
+    match beside_address(text) {
+        _ if !text.contains('@') => Err("it holds no address".to_owned()),
+        Some(special) => Err(format!(
             "there is more than one address, or something beside it, since {special:?} stands before its @: \
              leave the address alone, without a name, a mailto: or the like"
         )),
-        _ => Ok(recipient),
+        None => Ok(recipient),
     }
 }

@@ -12,10 +12,7 @@ use serde_json::{Map, Value};
 
 use super::text::{Found, MAX_ROW, Text};
 use crate::cli::Failure;
-use crate::cli::input::Input;
-
-/// What may separate the fields of CSV.
-const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+use crate::cli::input::{DELIMITERS, Input};
 
 /// What an API's answer calls the array that holds its rows; the case does not matter.
 const PAGE_KEYS: &[&str] =

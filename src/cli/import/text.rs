@@ -5,7 +5,7 @@ use memchr::memrchr;
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::Failure;
-use crate::cli::input::{Done, Input};
+use crate::cli::input::{BYTE_ORDER_MARK, Done, Input};
 use crate::ledger::ImportMark;
 
 /// Read at once.
@@ -13,9 +13,6 @@ const PIECE: usize = 1 << 18;
 
 /// A row, or anything else that has to be seen whole, has at most as many octets.
 pub(super) const MAX_ROW: usize = 1 << 20;
-
-/// What some programs put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Text of which whole rows are taken.
 pub(super) struct Text {
