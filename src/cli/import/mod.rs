@@ -39,6 +39,9 @@ const BATCH: usize = 2_000;
 /// So many such parts are read while another is recorded.
 const READ_AHEAD: usize = 2;
 
+/// As much of the store is kept in memory, in MiB: about what a million rows need.
+const CACHE: u16 = 192;
+
 /// For a store that others keep locked.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -308,7 +311,7 @@ impl Pass {
         if made {
             output::note(&format!("made a new store in {}", context.config.data.display()));
         }
-        let store = store.folding_behind(SqliteStore::MAX_UNFOLDED);
+        let store = store.folding_behind(SqliteStore::MAX_UNFOLDED).with_cache(CACHE)?;
         store.warm(&|| false)?;
         let import = begin(&store, &self.reading.plan(), path)?;
         let mut mark = import.mark;

@@ -149,6 +149,20 @@ impl SqliteStore {
         self
     }
 
+    /// Keeps up to so much of the database in memory while it writes, in MiB: for one who writes about a
+    /// great many recipients, whose rows and events lie at random places.
+    ///
+    /// # Errors
+    ///
+    /// When the database refuses it.
+    pub fn with_cache(mut self, mebibytes: u16) -> Result<Self, StoreError> {
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let kibibytes = -1024 * i64::from(mebibytes);
+        let set = writer.connection.pragma_update(None, "cache_size", kibibytes);
+        set.map_err(|e| sql_error(&self.dir.database(), e))?;
+        Ok(self)
+    }
+
     fn open_with(dir: &DataDir, empty: schema::Empty) -> Result<Self, StoreError> {
         let path = dir.database();
         let secret = dir.read_secret()?;
