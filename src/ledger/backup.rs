@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::data_dir::{self, DataDir, io_error};
+use super::error::StoreError;
 use super::key_file::{KeyFile, KeyFileError};
-use super::store::StoreError;
 use super::time::Time;
 
 const FORMAT: &[u8; 16] = b"optout backup 1\n";

@@ -20,8 +20,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::digest::zeroize::{Zeroize as _, Zeroizing};
 
+use super::error::StoreError;
 use super::recipient::StoreSecret;
-use super::store::StoreError;
 
 const SECRET_PREFIX: &str = "optout_secret_";
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::data_dir::{DataDir, io_error};
-use super::store::StoreError;
+use super::error::StoreError;
 use super::time::Time;
 use crate::link::{KeyId, Keyring, Scope, SigningKey};
 

@@ -4,7 +4,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::store::{Store, StoreError};
+use super::error::StoreError;
+use super::store::Store;
 
 type Open = Box<dyn Fn() -> Result<Arc<dyn Store>, StoreError> + Send + Sync>;
 

@@ -11,6 +11,7 @@ mod api_key;
 mod backup;
 mod codes;
 mod data_dir;
+mod error;
 mod essential;
 mod event;
 mod import;
@@ -35,6 +36,7 @@ pub use api_key::{ApiKey, Role};
 pub use backup::{BackupError, Contents, Restored};
 pub use codes::{Action, Frequency, Reason, Source, Why};
 pub use data_dir::DataDir;
+pub use error::StoreError;
 pub use essential::Essential;
 pub use event::{Event, LinkMark, leaf_hash};
 pub use import::{Import, ImportMark, Withdrawal};
@@ -48,8 +50,8 @@ pub use sqlite::{Screen, SqliteStore};
 pub use standing::{Preference, Standing, Suppression};
 pub use stats::{Cell, Counts, Span, count};
 pub use store::{
-    Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store,
-    StoreError, Survey, Surveyed, Verification,
+    Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store, Survey,
+    Surveyed, Verification,
 };
 pub use time::{Time, TimeError};
 pub use unclaimed::{Unclaimed, UnclaimedClick, UnclaimedClicks};

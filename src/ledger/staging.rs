@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
 use super::data_dir::{DataDir, directory_of, io_error, sync_directory};
-use super::store::StoreError;
+use super::error::StoreError;
 
 /// One at a time: who finds it there does not take the directory.
 const NAME: &str = "restoring";

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::codes::{Action, Reason};
+use super::error::StoreError;
 use super::event::Event;
-use super::store::{Page, Store, StoreError};
+use super::store::{Page, Store};
 use super::time::Time;
 use crate::link::Scope;
 

@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 use super::codes::Source;
 use super::data_dir::{DataDir, io_error};
-use super::store::StoreError;
+use super::error::StoreError;
 use super::time::Time;
 use crate::link::KeyId;
 

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::as_text;
 use super::codes::{Action, Reason, Source};
+use super::error::StoreError;
 use super::standing::{Preference, Suppression};
-use super::store::{Entry, Store, StoreError};
+use super::store::{Entry, Store};
 use super::time::Time;
 use crate::link::{KeyId, Scope};
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::writer::BATCH;
 use super::{RecorderCounts, SpoolSettings, Surroundings, is_due};
+use crate::ledger::error::StoreError;
 use crate::ledger::spool::{Spool, SpoolMark, Spooled};
-use crate::ledger::store::{Command, Outcome, Store, StoreError};
+use crate::ledger::store::{Command, Outcome, Store};
 use crate::ledger::time::Time;
 use crate::ledger::waiting::Waiting;
 

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::error::StoreError;
 use super::late_store::LateStore;
-use super::store::{Command, Outcome, StoreError};
+use super::store::{Command, Outcome};
 use super::time::Time;
 use super::waiting::Waiting;
 use super::webhook::WebhookMark;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
 use super::{Asked, Kept, Message, RecorderCounts, Surroundings, is_due};
+use crate::ledger::error::StoreError;
 use crate::ledger::late_store::LateStore;
 use crate::ledger::spool::SpoolMark;
-use crate::ledger::store::{Command, Outcome, StoreError};
+use crate::ledger::store::{Command, Outcome};
 use crate::ledger::webhook::WebhookMark;
 
 /// Requests in one transaction at most: enough to share its cost, few enough to keep it short.

@@ -15,11 +15,11 @@ use super::{SqliteStore, WorkError, erase, meta, read, row_number, sql_error};
 use crate::ledger::backup::{BackupError, BackupFile, Contents, Draft, Restored};
 use crate::ledger::codes::{Action, Source};
 use crate::ledger::data_dir::{DataDir, io_error};
+use crate::ledger::error::StoreError;
 use crate::ledger::event::{Event, bounded, leaf_hash};
 use crate::ledger::key_file::KeyFile;
 use crate::ledger::spool::Spool;
 use crate::ledger::staging::Staging;
-use crate::ledger::store::StoreError;
 use crate::ledger::time::Time;
 
 /// Pages that are copied before progress is told.

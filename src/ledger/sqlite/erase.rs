@@ -17,9 +17,10 @@ use rusqlite::Transaction;
 use super::read;
 use super::{LOCK_WAIT, SqliteStore, WorkError, begin, lock, sql_error};
 use crate::ledger::data_dir::io_error;
+use crate::ledger::error::StoreError;
 use crate::ledger::policy::Act;
 use crate::ledger::recipient::Recipient;
-use crate::ledger::store::{Command, ForgetRequest, Forgotten, StoreError};
+use crate::ledger::store::{Command, ForgetRequest, Forgotten};
 use crate::ledger::time::Time;
 
 /// How long other processes' reads may keep the log from being truncated.

@@ -38,6 +38,7 @@ use sending::Sending;
 use crate::ledger::api_key::ApiKey;
 use crate::ledger::codes::Frequency;
 use crate::ledger::data_dir::{DataDir, io_error};
+use crate::ledger::error::StoreError;
 use crate::ledger::essential::Essential;
 use crate::ledger::event::{Event, LinkMark};
 use crate::ledger::import::{Import, ImportMark, Withdrawal};
@@ -46,8 +47,8 @@ use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
 use crate::ledger::spool::SpoolMark;
 use crate::ledger::standing::Standing;
 use crate::ledger::store::{
-    Command, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, StoreError,
-    Survey, Verification,
+    Command, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, Survey,
+    Verification,
 };
 use crate::ledger::time::Time;
 use crate::ledger::webhook::{WebhookMark, WebhookStart};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{LOCK_WAIT, WorkError, meta, sql_error};
+use crate::ledger::error::StoreError;
 use crate::ledger::recipient::{Recipient, StoreSecret};
-use crate::ledger::store::StoreError;
 
 /// "opto" in ASCII: tells our files from other programs' (SQLite's `application_id`).
 const APPLICATION_ID: i64 = 0x6f70_746f;

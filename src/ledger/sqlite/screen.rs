@@ -18,11 +18,11 @@ use super::read::{essential, last_event};
 use super::row::RecipientRow;
 use super::{SqliteStore, WorkError, fold, row_number};
 use crate::ledger::codes::Reason;
+use crate::ledger::error::StoreError;
 use crate::ledger::essential::Essential;
 use crate::ledger::event::Event;
 use crate::ledger::recipient::{Canonical, RecipientId};
 use crate::ledger::standing::Standing;
-use crate::ledger::store::StoreError;
 use crate::ledger::time::Time;
 use crate::link::ListId;
 

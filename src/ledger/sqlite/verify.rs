@@ -18,10 +18,11 @@ use super::read::{self, existing_event, personal_text};
 use super::row::RecipientRow;
 use super::{SqliteStore, WorkError, row_number, schema};
 use crate::ledger::codes::Action;
+use crate::ledger::error::StoreError;
 use crate::ledger::essential::Essential;
 use crate::ledger::event::{Event, leaf_hash};
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
-use crate::ledger::store::{StoreError, Verification};
+use crate::ledger::store::Verification;
 use crate::ledger::time::Time;
 use crate::link::Scope;
 
