@@ -146,7 +146,7 @@ impl Service {
     /// Asserts that exactly so many opt-outs are in the store, and that it is intact.
     pub fn has_recorded(&self, count: usize) {
         let store = SqliteStore::open(&self.data()).expect("the store");
-        let found = store.verify(&mut |_| ()).expect("it can be read");
+        let found = store.verify(None, &mut |_| ()).expect("it can be read");
         assert!(found.faults.is_empty(), "{:?}", found.faults);
         assert_eq!((found.events, found.recipients), (count as u64, count as u64));
     }

@@ -1,5 +1,7 @@
 //! `optout verify`
 
+use std::time::Instant;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -25,7 +27,8 @@ struct VerifyView<'v> {
 impl Verify {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let found = store.verify(&mut |events| output::progress(&format!("{events} events read")));
+        let began = Instant::now();
+        let found = store.verify(None, &mut |part| output::progress(&told(part, began)));
         output::end_progress();
         let found = found?;
         let intact = found.faults.is_empty();
@@ -39,4 +42,9 @@ impl Verify {
         }
         Ok(if intact { Status::Done } else { Status::No })
     }
+}
+
+fn told(part: f64, began: Instant) -> String {
+    let left = began.elapsed().as_secs_f64() * (1.0 - part) / part.max(0.001);
+    format!("{:.0} % checked, {left:.0} s left", part * 100.0)
 }

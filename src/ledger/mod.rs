@@ -27,6 +27,7 @@ mod standing;
 mod stats;
 mod store;
 mod time;
+pub mod tree;
 mod unclaimed;
 mod view;
 mod waiting;

@@ -16,6 +16,7 @@ use super::recipient::{Recipient, RecipientError, RecipientId};
 use super::spool::SpoolMark;
 use super::standing::{Standing, Suppression};
 use super::time::Time;
+use super::tree::{Hash, Node};
 use super::webhook::{WebhookMark, WebhookStart};
 use crate::link::{KeyId, ListId, Scope};
 
@@ -316,14 +317,27 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When it does not.
     fn probe(&self, patience: Duration) -> Result<(), StoreError>;
 
-    /// Recomputes everything that can be: the history's numbering, times, canonical bytes and
-    /// leaf hashes, what stands, and that addresses and texts fit the events they belong to.
-    /// `progress` is told how many events were read so far.
+    /// The hash of a complete subtree of the tree over the history ([`super::tree`]): from these come
+    /// roots and proofs.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read, or has fewer events.
+    fn node(&self, node: Node) -> Result<Hash, StoreError>;
+
+    /// Recomputes everything that can be: the history's numbering, times, canonical bytes,
+    /// leaf hashes and the tree over them, what stands, and that addresses and texts fit the events they
+    /// belong to. `size` asks for the root over so many events too; `progress` is told which part is done,
+    /// from 0 to 1.
     ///
     /// # Errors
     ///
     /// When the store cannot be read. What is wrong in a readable one is in the result.
-    fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verification, StoreError>;
+    fn verify(
+        &self,
+        size: Option<u64>,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Verification, StoreError>;
 
     /// All API keys, revoked ones too, oldest first.
     ///
@@ -566,8 +580,13 @@ pub struct Verification {
     pub events: u64,
     /// How many recipients are known.
     pub recipients: u64,
-    /// What is wrong, in the order in which it was found; at most [`Verification::MAX_FAULTS`].
+    /// What is wrong: first of the history, in its order, then of recipients, in the order of their
+    /// identifiers; at most [`Verification::MAX_FAULTS`].
     pub faults: Vec<String>,
+    /// The root of the tree over all events, as their bytes give it; `None` when events are missing.
+    pub root: Option<Hash>,
+    /// The root of the tree over as many events as was asked; `None` when there are fewer.
+    pub root_at_size: Option<Hash>,
 }
 
 impl Verification {

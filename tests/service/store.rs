@@ -71,9 +71,9 @@ fn verify_finds_each_kind_of_change() {
             "its address",
         ),
         ("UPDATE personal SET note = cast('forged' AS BLOB) WHERE event = 4", "event 4"),
-        ("DELETE FROM recipient WHERE id = (SELECT min(id) FROM recipient)", "chains"),
-        ("UPDATE event SET prior = NULL WHERE number = 4", "does not follow"),
-        ("UPDATE event SET prior = 1 WHERE number = 2", "somebody else"),
+        ("DELETE FROM recipient WHERE id = (SELECT min(id) FROM recipient)", "lacks event"),
+        ("UPDATE event SET prior = NULL WHERE number = 4", "event 4: it is not linked"),
+        ("UPDATE event SET prior = 1 WHERE number = 2", "event 2: it is not linked"),
         ("DELETE FROM personal WHERE event = 4", "its text is missing"),
         ("DELETE FROM personal WHERE event = 1", "its address"),
         (

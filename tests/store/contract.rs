@@ -107,7 +107,7 @@ fn suppress(who: &str, what: &str, reason: Reason, note: &str) -> Command {
 }
 
 fn intact(store: &dyn Store) {
-    let found = store.verify(&mut |_| ()).expect("it can be read");
+    let found = store.verify(None, &mut |_| ()).expect("it can be read");
     assert_eq!(found.faults, Vec::<String>::new());
 }
 
@@ -462,7 +462,7 @@ fn an_import_goes_on_from_where_it_was_left_alone(subject: &impl Subject) {
     assert!(one.record_import(1, (whole, whole), &[], now).is_err(), "it is over");
     assert_eq!(one.imports().expect("read")[0].changed, 1);
     assert_eq!(one.begin_import("a plan").expect("begun").number, 2);
-    assert!(one.verify(&mut |_| {}).expect("read").faults.is_empty());
+    assert!(one.verify(None, &mut |_| {}).expect("read").faults.is_empty());
 }
 
 fn a_survey_is_of_one_moment(subject: &impl Subject) {

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use optout::ledger::tree::{Hash, Node};
 use optout::ledger::{
     ApiKey, Command, DataDir, Entry, Essential, Event, ForgetRequest, Forgotten, Frequency,
     Holding, Import, ImportMark, KeyFile, LateStore, LinkMark, Look, Outcome, Page, Reason,
@@ -152,7 +153,8 @@ through_call! {
     look() -> Look;
     check_place() -> ();
     probe(patience: Duration) -> ();
-    verify(progress: &mut dyn FnMut(u64)) -> Verification;
+    node(node: Node) -> Hash;
+    verify(size: Option<u64>, progress: &mut dyn FnMut(f64)) -> Verification;
     api_keys() -> Vec<ApiKey>;
     add_api_key(key: &ApiKey) -> ();
     revoke_api_key(id: &str, now: Time) -> Option<ApiKey>;
@@ -370,7 +372,7 @@ fn attempt(method: &'static str, nth: usize, times: usize, fault: Fault) {
         let own = |entry: &&Entry| entry.recipient.as_deref() == Some(&*who) && entry.event.changed;
         assert_eq!(entries.iter().filter(own).count(), 1, "{method} {nth} {fault:?}: {who}");
     }
-    let found = store.verify(&mut |_| ()).expect("read");
+    let found = store.verify(None, &mut |_| ()).expect("read");
     assert_eq!(found.faults, Vec::<String>::new(), "{method} {nth} {fault:?}");
 }
 

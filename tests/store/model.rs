@@ -410,7 +410,7 @@ fn run(steps: &[Step]) {
 }
 
 fn verify(store: &dyn Store, model: &Model) {
-    let found = store.verify(&mut |_| ()).expect("it can be read");
+    let found = store.verify(None, &mut |_| ()).expect("it can be read");
     assert_eq!(found.faults, Vec::<String>::new());
     assert_eq!(found.events, model.stored.len() as u64);
     let entries = store.entries(Page::After(0), 1000).expect("read");

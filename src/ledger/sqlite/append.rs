@@ -10,7 +10,7 @@ use super::fold::Rows;
 use super::index::{Index, Seen};
 use super::read;
 use super::row::{Kept, RecipientRow};
-use super::{WorkError, row_number};
+use super::{WorkError, row_number, tree};
 use crate::ledger::codes::{Action, Source};
 use crate::ledger::event::{Event, LinkMark, bounded, leaf_hash};
 use crate::ledger::import::{ImportMark, Withdrawal};
@@ -92,6 +92,7 @@ impl<'t> Batch<'t> {
     /// What was appended.
     pub(super) fn finish(mut self) -> Result<Appended, WorkError> {
         self.note_key_uses()?;
+        tree::extend(self.transaction, self.before, self.last)?;
         self.rows.retain(|_, row| row.last > Some(self.before));
         Ok(Appended { rows: self.rows, scopes: self.scopes, last: self.last })
     }

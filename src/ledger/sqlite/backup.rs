@@ -11,7 +11,7 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
-use super::{SqliteStore, WorkError, erase, meta, read, row_number, sql_error};
+use super::{SqliteStore, WorkError, erase, meta, read, row_number, sql_error, tree};
 use crate::ledger::backup::{BackupError, BackupFile, Contents, Draft, Restored};
 use crate::ledger::codes::{Action, Source};
 use crate::ledger::data_dir::{DataDir, io_error};
@@ -138,6 +138,7 @@ fn begin_anew(
         let event = events + 1;
         let at = last_at.map_or(now, |last| last.max(now));
         append_restore(transaction, event, at, actor.as_deref())?;
+        tree::extend(transaction, events, event)?;
         let rename = "UPDATE meta SET value = lower(hex(randomblob(16))) WHERE name = 'name'";
         transaction.execute(rename, [])?;
         let name = meta(transaction, "name")?;

@@ -14,6 +14,7 @@ mod row;
 mod schema;
 mod screen;
 mod sending;
+mod tree;
 mod verify;
 mod webhook;
 
@@ -51,6 +52,7 @@ use crate::ledger::store::{
     Verification,
 };
 use crate::ledger::time::Time;
+use crate::ledger::tree::{Hash, Node};
 use crate::ledger::webhook::{WebhookMark, WebhookStart};
 use crate::link::{KeyId, ListId, Scope};
 
@@ -313,14 +315,7 @@ impl SqliteStore {
     }
 
     fn explain(&self, error: WorkError) -> StoreError {
-        match error {
-            WorkError::Sql(error) => sql_error(&self.dir.database(), error),
-            WorkError::Damaged(detail) => StoreError::Damaged { path: self.dir.database(), detail },
-            WorkError::Overtaken => StoreError::Overtaken,
-            WorkError::Newer(found) => {
-                StoreError::Newer { path: self.dir.database(), found, known: schema::KNOWN }
-            }
-        }
+        work_error(&self.dir.database(), error)
     }
 }
 
@@ -599,8 +594,16 @@ impl Store for SqliteStore {
         .map_err(|e| self.explain(e))
     }
 
-    fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verification, StoreError> {
-        verify::verify(self, progress)
+    fn node(&self, node: Node) -> Result<Hash, StoreError> {
+        self.read(|transaction| tree::node(transaction, node))
+    }
+
+    fn verify(
+        &self,
+        size: Option<u64>,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Verification, StoreError> {
+        verify::verify(self, size, progress)
     }
 
     fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
@@ -747,6 +750,17 @@ fn sql_error(path: &Path, error: rusqlite::Error) -> StoreError {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(path, &error),
         Some(_) => StoreError::Io { path, detail: error.to_string() },
         None => damaged(path, &error),
+    }
+}
+
+fn work_error(path: &Path, error: WorkError) -> StoreError {
+    match error {
+        WorkError::Sql(error) => sql_error(path, error),
+        WorkError::Damaged(detail) => StoreError::Damaged { path: path.to_owned(), detail },
+        WorkError::Overtaken => StoreError::Overtaken,
+        WorkError::Newer(found) => {
+            StoreError::Newer { path: path.to_owned(), found, known: schema::KNOWN }
+        }
     }
 }
 

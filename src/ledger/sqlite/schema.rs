@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::{LOCK_WAIT, WorkError, meta, sql_error};
+use super::{LOCK_WAIT, WorkError, meta, read, sql_error, tree, work_error};
 use crate::ledger::error::StoreError;
 use crate::ledger::recipient::{Recipient, StoreSecret};
 
@@ -108,7 +108,18 @@ const MIGRATIONS: &[&str] = &[
          is_whole INTEGER NOT NULL,
          is_withdrawn INTEGER NOT NULL DEFAULT 0
      ) STRICT;",
+    // Every eighth level of the hash tree over the history; what it holds of the events that are there
+    // already follows in `run_migrations`.
+    "CREATE TABLE tree (
+         level INTEGER NOT NULL,
+         position INTEGER NOT NULL,
+         hash BLOB NOT NULL,
+         PRIMARY KEY (level, position)
+     ) STRICT, WITHOUT ROWID;",
 ];
+
+/// The schema that brought the hash tree.
+const TREE_SINCE: i64 = 6;
 
 /// The schema that this program knows.
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
@@ -127,6 +138,7 @@ pub(super) const TABLES: &[&str] = &[
     "sending",
     "webhook",
     "import",
+    "tree",
 ];
 
 /// What to do with a database that holds nothing yet.
@@ -159,7 +171,7 @@ pub(super) fn migrate(
         return Err(StoreError::Newer { path: path.to_owned(), found, known: KNOWN });
     }
     if found < KNOWN {
-        run_migrations(connection, secret).map_err(explain)?;
+        run_migrations(connection, secret).map_err(|e| work_error(path, e))?;
     }
     check_secret(connection, path, secret)
 }
@@ -174,7 +186,7 @@ pub(super) fn refuse_newer(connection: &Connection) -> Result<(), WorkError> {
     }
 }
 
-fn run_migrations(connection: &mut Connection, secret: &StoreSecret) -> rusqlite::Result<()> {
+fn run_migrations(connection: &mut Connection, secret: &StoreSecret) -> Result<(), WorkError> {
     into_wal_mode(connection)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Asked again under the lock: another process may have been faster.
@@ -190,9 +202,13 @@ fn run_migrations(connection: &mut Connection, secret: &StoreSecret) -> rusqlite
             (secret.check_value(), Recipient::CANONICAL_VERSION),
         )?;
     }
+    if (1..TREE_SINCE).contains(&found) {
+        let last = read::last_event(&transaction)?.map_or(0, |event| event.number);
+        tree::extend(&transaction, 0, last)?;
+    }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", KNOWN)?;
-    transaction.commit()
+    Ok(transaction.commit()?)
 }
 
 /// SQLite does not wait for others' locks here, however short.

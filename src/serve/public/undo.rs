@@ -405,7 +405,7 @@ mod tests {
         assert!(tried.undo(&own, 2));
         assert_eq!(chosen(), Frequency::Weekly);
         assert!(!tried.undo(&own, 3), "what is undone is not redone");
-        let found = tried.store.verify(&mut |_| ()).expect("read");
+        let found = tried.store.verify(None, &mut |_| ()).expect("read");
         assert_eq!(found.faults, Vec::<String>::new());
     }
 }

@@ -1,0 +1,155 @@
+//! Checking the whole store: everything that can be recomputed is, and compared.
+//!
+//! The history is read in its order, once as such ([`history`]), and once more for each share of the
+//! recipients, whose events are then brought together and replayed ([`recipients`]): no table is read at
+//! random, however many there are. Cores take these tasks one after another; a task holds about a million
+//! events in memory at most. Reads are made in slices, so that none keeps the log from being truncated.
+//!
+//! What arrives meanwhile is left to the next check: only events up to the last one at the
+//! beginning count. What looks wrong since somebody changed it meanwhile is looked at again, at one moment.
+
+mod history;
+mod recipients;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::Transaction;
+
+use super::{SqliteStore, WorkError, fold};
+use crate::ledger::error::StoreError;
+use crate::ledger::store::Verification;
+use crate::ledger::tree::Hash;
+use history::History;
+use recipients::Share;
+
+/// Events that are read before the snapshot is let go.
+const SLICE: u64 = 20_000;
+
+/// About as many events are in a share of the recipients.
+const EVENTS_IN_SHARE: u64 = 1 << 20;
+
+/// How often progress is told.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How far the store was when the check began.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    /// The last event that counts.
+    end: u64,
+    /// Everything up to this event is folded in.
+    folded: u64,
+}
+
+impl Extent {
+    fn of(transaction: &Transaction<'_>) -> Result<Self, WorkError> {
+        let last = "SELECT coalesce(max(number), 0) FROM event";
+        let end = transaction.query_row(last, [], |row| row.get(0))?;
+        Ok(Self { end, folded: fold::folded(transaction)? })
+    }
+}
+
+/// What a task found.
+#[derive(Debug, Default)]
+struct Found {
+    faults: Vec<String>,
+    recipients: u64,
+    /// Rows with addresses or texts.
+    texts: u64,
+    /// The roots of the tree over all events and over as many as were asked for.
+    roots: Option<(Hash, Option<Hash>)>,
+}
+
+impl Found {
+    fn fault(&mut self, what: String) {
+        if !self.is_enough() {
+            self.faults.push(what);
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.faults.len() >= Verification::MAX_FAULTS
+    }
+}
+
+pub(super) fn verify(
+    store: &SqliteStore,
+    size: Option<u64>,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Verification, StoreError> {
+    let extent = store.read(Extent::of)?;
+    let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let shares = extent.end.div_ceil(EVENTS_IN_SHARE).max(cores);
+    let (next, read) = (AtomicU64::new(0), AtomicU64::new(0));
+    let work = |_alive: Sender<()>| {
+        let numbers = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        let tasks = numbers.take_while(|&number| number <= shares).map(|number| {
+            let task = match number.checked_sub(1) {
+                None => History::new(extent, size).run(store, &read),
+                Some(share) => Share::new(extent, share, shares).run(store, &read),
+            };
+            Ok((number, excuse_damage(task)?))
+        });
+        tasks.collect::<Result<Vec<_>, StoreError>>()
+    };
+    let found = thread::scope(|scope| {
+        let (alive, ended) = channel();
+        let workers: Vec<_> = (0..cores)
+            .map(|_| {
+                let alive = alive.clone();
+                scope.spawn(|| work(alive))
+            })
+            .collect();
+        drop(alive);
+        let all = (extent.end * (shares + 1)).max(1);
+        while ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+            progress(read.load(Ordering::Relaxed) as f64 / all as f64);
+        }
+        let crashed = |_| Err(StoreError::Failed("checking the store"));
+        let results = workers.into_iter().map(|worker| worker.join().unwrap_or_else(crashed));
+        results.collect::<Result<Vec<_>, _>>()
+    })?;
+    let mut found = found.into_iter().flatten().collect::<Vec<_>>();
+    found.sort_by_key(|(number, _)| *number);
+    summary(store, extent, found.into_iter().map(|(_, found)| found))
+}
+
+/// Damage that keeps a task from going on is itself what was looked for.
+fn excuse_damage(task: Result<Found, StoreError>) -> Result<Found, StoreError> {
+    match task {
+        Err(StoreError::Damaged { detail, .. }) => {
+            Ok(Found { faults: vec![format!("damaged: {detail}")], ..Found::default() })
+        }
+        other => other,
+    }
+}
+
+/// All that was found, with what can only be said of all together.
+fn summary(
+    store: &SqliteStore,
+    extent: Extent,
+    found: impl Iterator<Item = Found>,
+) -> Result<Verification, StoreError> {
+    let (mut all, mut texts) = (Found::default(), 0);
+    let mut recipients = 0;
+    for one in found {
+        recipients += one.recipients;
+        texts += one.texts;
+        all.roots = all.roots.or(one.roots);
+        one.faults.into_iter().for_each(|fault| all.fault(fault));
+    }
+    let kept = store.read(|transaction| recipients::texts_upto(transaction, extent.end))?;
+    if kept != texts && all.faults.is_empty() {
+        all.fault(format!("{kept} rows with addresses or texts, but {texts} belong to events"));
+    }
+    let (root, root_at_size) = all.roots.unzip();
+    Ok(Verification {
+        events: extent.end,
+        recipients,
+        faults: all.faults,
+        root,
+        root_at_size: root_at_size.flatten(),
+    })
+}

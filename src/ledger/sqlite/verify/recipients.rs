@@ -1,0 +1,464 @@
+//! A share of the recipients: their events, brought together and replayed, and compared with their rows,
+//! addresses and texts.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::{CachedStatement, Connection, Transaction};
+
+use super::{Extent, Found, SLICE};
+use crate::ledger::codes::Action;
+use crate::ledger::error::StoreError;
+use crate::ledger::event::Event;
+use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
+use crate::ledger::sqlite::read::{existing_event, personal_text};
+use crate::ledger::sqlite::row::RecipientRow;
+use crate::ledger::sqlite::{SqliteStore, WorkError, row_number};
+
+/// What shares the recipients out is the first two octets of their identifiers.
+const PREFIXES: u64 = 1 << 16;
+
+/// Recipients' rows that are read before the snapshot is let go.
+const ROWS: usize = 20_000;
+
+/// Those whose identifiers begin with some prefixes.
+pub(super) struct Share {
+    extent: Extent,
+    prefixes: Range<u64>,
+    found: Found,
+    /// Their events, in the order of the history and then of the recipients.
+    events: Vec<Gathered>,
+    /// The octets of all these events and of the texts that belong to them.
+    octets: Vec<u8>,
+    /// How far the history is read.
+    upto: u64,
+    /// How many of the events are compared.
+    compared: usize,
+}
+
+/// An event as it was read; the ranges lie in [`Share::octets`].
+struct Gathered {
+    id: RecipientId,
+    number: u64,
+    prior: Option<u64>,
+    body: Range<usize>,
+    texts: Texts<Range<usize>>,
+}
+
+/// What is kept beside an event.
+#[derive(Default)]
+struct Texts<T> {
+    address: Option<T>,
+    note: Option<T>,
+}
+
+/// A recipient with whom something looks wrong, and their events as they were read.
+struct Doubtful {
+    id: RecipientId,
+    events: Vec<u64>,
+}
+
+/// An event of one recipient, with what else is kept of it.
+struct Told {
+    event: Event,
+    prior: Option<u64>,
+    texts: Texts<String>,
+}
+
+impl Share {
+    pub(super) fn new(extent: Extent, share: u64, shares: u64) -> Self {
+        let shares = shares.min(PREFIXES);
+        let prefixes = share * PREFIXES / shares..(share + 1) * PREFIXES / shares;
+        Self {
+            extent,
+            prefixes: if share < shares { prefixes } else { 0..0 },
+            found: Found::default(),
+            events: Vec::new(),
+            octets: Vec::new(),
+            upto: 0,
+            compared: 0,
+        }
+    }
+
+    pub(super) fn run(
+        mut self,
+        store: &SqliteStore,
+        read: &AtomicU64,
+    ) -> Result<Found, StoreError> {
+        while self.upto < self.extent.end {
+            let before = self.upto;
+            store.read(|transaction| self.gather(transaction))?;
+            read.fetch_add(self.upto - before, Ordering::Relaxed);
+            if self.upto == before {
+                break;
+            }
+        }
+        // A stable sort keeps each recipient's events in their order.
+        self.events.sort_by_key(|event| event.id);
+        let mut next = Some(self.first_prefix());
+        while let Some(from) = next {
+            let (doubtful, after) =
+                store.read(|transaction| self.compare(store, transaction, &from))?;
+            doubtful.into_iter().try_for_each(|one| self.look_again(store, one))?;
+            next = after.filter(|_| !self.found.is_enough());
+        }
+        Ok(self.found)
+    }
+
+    fn first_prefix(&self) -> Vec<u8> {
+        let first = u16::try_from(self.prefixes.start).unwrap_or(u16::MAX);
+        first.to_be_bytes().to_vec()
+    }
+
+    fn holds(&self, id: &[u8]) -> bool {
+        let prefix = id.first_chunk().map(|prefix| u64::from(u16::from_be_bytes(*prefix)));
+        prefix.is_some_and(|prefix| self.prefixes.contains(&prefix))
+    }
+
+    /// Reads the next slice of the history for events of this share.
+    fn gather(&mut self, transaction: &Transaction<'_>) -> Result<(), WorkError> {
+        let mut personal =
+            transaction.prepare_cached("SELECT address, note FROM personal WHERE event = ?1")?;
+        let mut statement = transaction.prepare_cached(
+            "SELECT number, prior, body FROM event
+             WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT ?3",
+        )?;
+        let mut rows = statement.query([self.upto, self.extent.end, SLICE].map(row_number))?;
+        while let Some(row) = rows.next()? {
+            self.upto = row.get(0)?;
+            let body = row.get_ref(2)?.as_blob().unwrap_or_default();
+            if let Some(id) = Event::recipient_in(body).filter(|id| self.holds(&id.0)) {
+                let (number, prior, body) = (self.upto, row.get(1)?, self.keep(body));
+                let texts = self.keep_texts(&mut personal, number)?;
+                self.events.push(Gathered { id, number, prior, body, texts });
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_texts(
+        &mut self,
+        personal: &mut CachedStatement<'_>,
+        number: u64,
+    ) -> Result<Texts<Range<usize>>, WorkError> {
+        let mut rows = personal.query([row_number(number)])?;
+        let Some(row) = rows.next()? else { return Ok(Texts::default()) };
+        self.found.texts += 1;
+        let mut text = |column| {
+            let octets = row.get_ref(column)?.as_blob_or_null().unwrap_or(None);
+            Ok::<_, WorkError>(octets.map(|octets| self.keep(octets)))
+        };
+        Ok(Texts { address: text(0)?, note: text(1)? })
+    }
+
+    fn keep(&mut self, octets: &[u8]) -> Range<usize> {
+        let begin = self.octets.len();
+        self.octets.extend_from_slice(octets);
+        begin..self.octets.len()
+    }
+
+    /// Compares the next rows after `from` with the events; who is to be looked at again, and where the
+    /// following rows begin.
+    fn compare(
+        &mut self,
+        store: &SqliteStore,
+        transaction: &Transaction<'_>,
+        from: &[u8],
+    ) -> Result<(Vec<Doubtful>, Option<Vec<u8>>), WorkError> {
+        let mut statement = transaction.prepare_cached(
+            "SELECT id, last, address, standing FROM recipient WHERE id > ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let mut rows = statement.query((from, row_number(ROWS as u64)))?;
+        let (mut doubtful, mut after) = (Vec::new(), None);
+        for _ in 0..ROWS {
+            let Some(row) = rows.next()? else { break };
+            let id: Vec<u8> = row.get(0)?;
+            if !self.holds(&id) {
+                break;
+            }
+            match (id.as_slice().try_into(), RecipientRow::from_columns(row, 1)) {
+                (Ok(bytes), Ok(row)) => {
+                    let id = RecipientId(bytes);
+                    self.those_before(store, Some(id), &mut doubtful);
+                    let own = self.take(id);
+                    self.judge(store, id, Some(&row), own, &mut doubtful);
+                }
+                _ => self.unreadable(&id),
+            }
+            after = Some(id);
+        }
+        if after.is_none() {
+            self.those_before(store, None, &mut doubtful);
+        }
+        Ok((doubtful, after))
+    }
+
+    fn unreadable(&mut self, id: &[u8]) {
+        let name: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.found.fault(format!("recipient {name}: its row cannot be read"));
+        if let Ok(bytes) = id.try_into() {
+            self.take(RecipientId(bytes));
+        }
+    }
+
+    /// Those of the next events whose recipients have no row, as it seems.
+    fn those_before(
+        &mut self,
+        store: &SqliteStore,
+        end: Option<RecipientId>,
+        doubtful: &mut Vec<Doubtful>,
+    ) {
+        while let Some(next) = self.events.get(self.compared).map(|event| event.id) {
+            if end.is_some_and(|end| next >= end) {
+                break;
+            }
+            let own = self.take(next);
+            self.judge(store, next, None, own, doubtful);
+        }
+    }
+
+    /// The recipient's events, which are the next.
+    fn take(&mut self, id: RecipientId) -> Range<usize> {
+        let begin = self.compared;
+        let own = self.events[begin..].iter().take_while(|event| event.id == id).count();
+        self.compared += own;
+        begin..self.compared
+    }
+
+    fn judge(
+        &mut self,
+        store: &SqliteStore,
+        id: RecipientId,
+        row: Option<&RecipientRow>,
+        own: Range<usize>,
+        doubtful: &mut Vec<Doubtful>,
+    ) {
+        self.found.recipients += u64::from(!own.is_empty());
+        let own = &self.events[own];
+        let events = own.iter().map(|event| event.number).collect();
+        let told: Option<Vec<Told>> = own.iter().map(|event| self.told(event)).collect();
+        let faults = told.map(|told| faults_of(&store.secret, self.extent.folded, id, row, &told));
+        if faults.is_none_or(|faults| !faults.is_empty()) {
+            doubtful.push(Doubtful { id, events });
+        }
+    }
+
+    fn told(&self, event: &Gathered) -> Option<Told> {
+        let text = |range: &Option<Range<usize>>| {
+            personal_text(range.clone().map(|range| &self.octets[range]))
+        };
+        Some(Told {
+            event: Event::decode(&self.octets[event.body.clone()])
+                .filter(|decoded| decoded.number == event.number)?,
+            prior: event.prior,
+            texts: Texts { address: text(&event.texts.address), note: text(&event.texts.note) },
+        })
+    }
+
+    /// Judges one recipient again from what one moment shows, since much may have been written meanwhile.
+    fn look_again(&mut self, store: &SqliteStore, doubtful: Doubtful) -> Result<(), StoreError> {
+        let Doubtful { id, events } = doubtful;
+        if self.found.is_enough() {
+            return Ok(());
+        }
+        let faults = store.read_about(&[id], |transaction, heads| {
+            let row = match RecipientRow::stored(transaction, id) {
+                Ok(row) => Some(row).filter(|row| row.last.is_some()),
+                Err(WorkError::Damaged(_)) => {
+                    return Ok(vec![format!("recipient {id}: its row cannot be read")]);
+                }
+                Err(error) => return Err(error),
+            };
+            let stored = row.as_ref().and_then(|row| row.last);
+            let head = stored.max(heads.first().copied().flatten());
+            Ok(match together(transaction, id, head, &events)? {
+                Ok(told) => faults_of(&store.secret, self.extent.folded, id, row.as_ref(), &told),
+                Err(fault) => vec![fault],
+            })
+        })?;
+        faults.into_iter().for_each(|fault| self.found.fault(fault));
+        Ok(())
+    }
+}
+
+/// A recipient's events, oldest first: these, and what is linked above them from `head` down. Or what
+/// keeps one from being read.
+fn together(
+    transaction: &Transaction<'_>,
+    id: RecipientId,
+    head: Option<u64>,
+    events: &[u64],
+) -> Result<Result<Vec<Told>, String>, WorkError> {
+    let (mut told, mut next) = (Vec::new(), head);
+    while let Some(number) = next.filter(|number| Some(number) > events.last()) {
+        match told_now(transaction, id, number)? {
+            Ok(one) => {
+                next = one.prior.filter(|&prior| prior < number);
+                told.push(one);
+            }
+            Err(fault) => return Ok(Err(fault)),
+        }
+    }
+    for &number in events.iter().rev() {
+        match told_now(transaction, id, number)? {
+            Ok(one) => told.push(one),
+            Err(fault) => return Ok(Err(fault)),
+        }
+    }
+    told.reverse();
+    Ok(Ok(told))
+}
+
+/// One event as it is now, if it can be read and is about the recipient.
+fn told_now(
+    transaction: &Transaction<'_>,
+    id: RecipientId,
+    number: u64,
+) -> Result<Result<Told, String>, WorkError> {
+    let Ok(stored) = existing_event(transaction, number) else {
+        return Ok(Err(format!("recipient {id}: its event {number} cannot be read")));
+    };
+    if stored.event.recipient != Some(id) {
+        return Ok(Err(format!("recipient {id}: event {number} is about somebody else")));
+    }
+    let mut personal =
+        transaction.prepare_cached("SELECT address, note FROM personal WHERE event = ?1")?;
+    let mut rows = personal.query([row_number(number)])?;
+    let texts = match rows.next()? {
+        Some(row) => {
+            let text = |column| {
+                let octets = row.get_ref(column)?.as_blob_or_null().unwrap_or(None);
+                Ok::<_, WorkError>(personal_text(octets))
+            };
+            Texts { address: text(0)?, note: text(1)? }
+        }
+        None => Texts::default(),
+    };
+    Ok(Ok(Told { event: stored.event, prior: stored.prior, texts }))
+}
+
+/// What is wrong with one recipient, from all events about them.
+fn faults_of(
+    secret: &StoreSecret,
+    folded: u64,
+    id: RecipientId,
+    row: Option<&RecipientRow>,
+    events: &[Told],
+) -> Vec<String> {
+    let mut case = Case {
+        id,
+        row,
+        replayed: RecipientRow::default(),
+        notes: BTreeSet::new(),
+        faults: Vec::new(),
+    };
+    case.replay(events);
+    case.is_folded(folded, events);
+    case.texts(secret, events);
+    case.faults
+}
+
+/// One recipient, while the events are replayed.
+struct Case<'r> {
+    id: RecipientId,
+    row: Option<&'r RecipientRow>,
+    replayed: RecipientRow,
+    /// The events whose texts are still kept.
+    notes: BTreeSet<u64>,
+    faults: Vec<String>,
+}
+
+impl Case<'_> {
+    fn fault(&mut self, what: &str) {
+        self.faults.push(format!("recipient {}: {what}", self.id));
+    }
+
+    fn event_fault(&mut self, number: u64, what: &str) {
+        self.faults.push(format!("event {number}: {what}"));
+    }
+
+    fn replay(&mut self, events: &[Told]) {
+        for Told { event, prior, .. } in events {
+            let number = event.number;
+            if *prior != self.replayed.last {
+                self.event_fault(number, "it is not linked to the one before about its recipient");
+            }
+            let Some((changed, kept)) = self.replayed.follow(event) else {
+                return self.event_fault(number, "it says too little to be replayed");
+            };
+            if changed != event.changed {
+                let said = event.changed;
+                let what = format!("it says changed={said}, the policy says {changed}");
+                self.event_fault(number, &what);
+            }
+            match event.action {
+                Action::Forget => self.notes.clear(),
+                _ => self.notes.extend(kept.text.then_some(number)),
+            }
+            if let Some(row) = self.row.filter(|row| row.last == Some(number)) {
+                self.compare(row);
+            }
+        }
+    }
+
+    fn compare(&mut self, row: &RecipientRow) {
+        if self.replayed.standing != row.standing {
+            self.fault("what stands does not follow from its events");
+        }
+        if self.replayed.address != row.address {
+            self.fault("which event brought the address is wrong");
+        }
+    }
+
+    /// The row is of one of the events, and of no earlier one than everybody's is.
+    fn is_folded(&mut self, folded: u64, events: &[Told]) {
+        let last = self.row.and_then(|row| row.last);
+        if last.is_some_and(|last| events.iter().all(|told| told.event.number != last)) {
+            self.fault("its row is folded in up to no event of its own");
+        }
+        let due = events.iter().map(|told| told.event.number).filter(|&number| number <= folded);
+        if let Some(due) = due.max().filter(|&due| last < Some(due)) {
+            self.fault(&format!("its row lacks event {due}"));
+        }
+    }
+
+    /// The address gives the identifier, each text has its keyed hash, and everything is there
+    /// that was kept and not forgotten.
+    fn texts(&mut self, secret: &StoreSecret, events: &[Told]) {
+        let brought = self.replayed.address;
+        let address = events.iter().find(|told| Some(told.event.number) == brought);
+        let recipient =
+            address.and_then(|told| told.texts.address.as_deref()).map(Recipient::of_link);
+        let salt = recipient.as_ref().map(|recipient| secret.salt(recipient));
+        let identified = recipient.as_ref().zip(salt.as_ref()).map(|(r, salt)| salt.identify(r));
+        if brought.is_some() && identified != Some(self.id) {
+            self.fault("its address is not the one it was made from");
+        }
+        for Told { event, texts: Texts { address, note }, .. } in events {
+            let number = event.number;
+            if address.is_some() && brought != Some(number) {
+                self.event_fault(number, "it keeps an address that was forgotten");
+            }
+            match (note, self.notes.contains(&number)) {
+                (Some(note), true) => {
+                    let hash = salt.as_ref().map(|salt| salt.hash_text(note));
+                    if hash.is_none() || hash != event.note {
+                        self.event_fault(number, "its text does not have its hash");
+                    }
+                }
+                (None, true) => self.event_fault(number, "its text is missing"),
+                (Some(_), false) => {
+                    self.event_fault(number, "it keeps a text that it should not have");
+                }
+                (None, false) => {}
+            }
+        }
+    }
+}
+
+/// How many rows with addresses or texts are kept of the events up to `end`.
+pub(super) fn texts_upto(connection: &Connection, end: u64) -> Result<u64, WorkError> {
+    let mut statement = connection.prepare("SELECT count(*) FROM personal WHERE event <= ?1")?;
+    Ok(statement.query_row([row_number(end)], |row| row.get(0))?)
+}
