@@ -6,9 +6,10 @@
 //! | `store.secret` | any |
 //! | `signing-keys.toml`; nothing where there was none | any |
 //! | the spool up to its last entry; nothing where none waited | any |
-//! | the lengths of these four | 4 × 8 |
+//! | `audit.key`; nothing where there was none | any |
+//! | the lengths of these five | 5 × 8 |
 //! | when the backup was begun, in milliseconds since 1970 in UTC | 8 |
-//! | `optout backup 1`, line end | 16 |
+//! | `optout backup 2`, line end | 16 |
 //! | SHA-256 of everything before | 32 |
 //!
 //! Integers are unsigned and big-endian. The database comes first, so that SQLite writes it straight
@@ -29,9 +30,9 @@ use super::error::StoreError;
 use super::key_file::{KeyFile, KeyFileError};
 use super::time::Time;
 
-const FORMAT: &[u8; 16] = b"optout backup 1\n";
+const FORMAT: &[u8; 16] = b"optout backup 2\n";
 
-const PARTS: usize = 4;
+const PARTS: usize = 5;
 
 const TRAILER: usize = PARTS * 8 + 8 + FORMAT.len() + 32;
 
@@ -149,7 +150,11 @@ impl Draft {
             None => 0,
         };
         self.file.write_all(spool).map_err(|e| io_error(&self.beside, &e))?;
-        let lengths = [database, secret, keys, spool.len() as u64];
+        let audit_key = match dir.audit_key().exists() {
+            true => self.add(&dir.audit_key())?,
+            false => 0,
+        };
+        let lengths = [database, secret, keys, spool.len() as u64, audit_key];
         self.seal(lengths, made).map_err(|e| io_error(&self.beside, &e))?;
         // Unlike renaming, this never takes the place of another file.
         fs::hard_link(&self.beside, &self.name).map_err(|e| match e.kind() {
@@ -220,7 +225,8 @@ impl BackupFile {
     /// Writes the parts to their places in `dir`, and sees that they are what was backed up.
     pub(super) fn unpack(mut self, dir: &DataDir) -> Result<(), BackupError> {
         let mut sum = Sha256::new();
-        let places = [dir.database(), dir.secret(), dir.signing_keys(), dir.spool()];
+        let places =
+            [dir.database(), dir.secret(), dir.signing_keys(), dir.spool(), dir.audit_key()];
         for (path, length) in places.into_iter().zip(self.lengths) {
             if length > 0 {
                 let mut write = || {

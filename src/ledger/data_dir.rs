@@ -5,6 +5,7 @@
 //! | `optout.db` (and `-wal`, `-shm` beside it) | history, state, addresses, texts, API key hashes |
 //! | `store.secret` | the secret that identifiers are computed with |
 //! | `signing-keys.toml` | the keys that links are signed with |
+//! | `audit.key` | the key that checkpoints are signed with |
 //! | `spool` | sealed links of opt-outs that wait for the database |
 //! | `unclaimed` | sealed links of clicks by keys that are not there |
 
@@ -53,6 +54,11 @@ impl DataDir {
     /// Where the signing keys lie.
     pub fn signing_keys(&self) -> PathBuf {
         self.0.join("signing-keys.toml")
+    }
+
+    /// Where the key lies that checkpoints are signed with.
+    pub fn audit_key(&self) -> PathBuf {
+        self.0.join("audit.key")
     }
 
     /// Where opt-outs wait while the database takes none.
@@ -114,7 +120,7 @@ impl DataDir {
     }
 
     /// Puts a whole file in place, or leaves the one that is there.
-    fn create_once(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn create_once(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
         let whole = self.write_beside(path, content)?;
         let linked = fs::hard_link(&whole, path);
         fs::remove_file(&whole).map_err(|e| io_error(&whole, &e))?;

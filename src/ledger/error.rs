@@ -35,6 +35,8 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The file of the key for checkpoints holds something else.
+    AuditKey(PathBuf),
     /// The store compares recipients by another version of the canonical form.
     Canonical {
         /// The file.
@@ -124,6 +126,12 @@ impl fmt::Display for StoreError {
                 f,
                 "{} {problem}: restore it from a backup of this store, since without it everybody \
                  would look subscribed",
+                path.display()
+            ),
+            Self::AuditKey(path) => write!(
+                f,
+                "{} holds no key for checkpoints: restore it from a backup of this store, or move it away, \
+                 and a new one is made, with which older checkpoints cannot be checked",
                 path.display()
             ),
             Self::Canonical { path, found } => write!(

@@ -8,6 +8,7 @@
 //! This room knows nothing of HTTP, of tokens, or of the clock.
 
 mod api_key;
+pub mod audit;
 mod backup;
 mod codes;
 mod data_dir;

@@ -315,10 +315,26 @@ impl fmt::Debug for StoreSecret {
     }
 }
 
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt(..)")
+    }
+}
+
 /// What ties one recipient to their events; see [`StoreSecret::salt`].
 pub struct Salt(Zeroizing<[u8; 32]>);
 
 impl Salt {
+    /// From the octets that somebody holds; `None` unless they are 32.
+    pub fn from_slice(octets: &[u8]) -> Option<Self> {
+        octets.try_into().ok().map(|octets| Self(Zeroizing::new(octets)))
+    }
+
+    /// The octets, for the recipient alone.
+    pub fn octets(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The identifier of the recipient that the salt was made for.
     pub fn identify(&self, recipient: &Recipient) -> RecipientId {
         self.identify_text(recipient.canonical())

@@ -54,11 +54,13 @@ impl Staging {
     pub(super) fn finish(self) -> Result<(), StoreError> {
         let (from, to) = (&self.staged, &self.place);
         self.give(from.secret(), to.secret())?;
-        if from.spool().exists() {
-            self.give(from.spool(), to.spool())?;
-        }
-        if from.signing_keys().exists() {
-            self.give(from.signing_keys(), to.signing_keys())?;
+        let others = [
+            (from.spool(), to.spool()),
+            (from.audit_key(), to.audit_key()),
+            (from.signing_keys(), to.signing_keys()),
+        ];
+        for (from, to) in others.into_iter().filter(|(from, _)| from.exists()) {
+            self.give(from, to)?;
         }
         self.give(from.database(), to.database())?;
         to.sync()?;

@@ -12,7 +12,7 @@ use super::essential::Essential;
 use super::event::{Event, LinkMark};
 use super::import::{Import, ImportMark, Withdrawal};
 use super::policy::Act;
-use super::recipient::{Recipient, RecipientError, RecipientId};
+use super::recipient::{Recipient, RecipientError, RecipientId, Salt};
 use super::spool::SpoolMark;
 use super::standing::{Standing, Suppression};
 use super::time::Time;
@@ -171,6 +171,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// How events name a link of a recipient that a [`Command`] tells from the others by `link`.
     fn link_mark(&self, recipient: &Recipient, link: &str) -> LinkMark;
+
+    /// What ties the recipient to their events, for them alone.
+    fn salt(&self, recipient: &Recipient) -> Salt;
 
     /// What stands for each recipient, in their order, each as of a moment since the call; nothing
     /// for those who are not known.

@@ -11,8 +11,8 @@ use optout::ledger::tree::{Hash, Node};
 use optout::ledger::{
     ApiKey, Command, DataDir, Entry, Essential, Event, ForgetRequest, Forgotten, Frequency,
     Holding, Import, ImportMark, KeyFile, LateStore, LinkMark, Look, Outcome, Page, Reason,
-    Recipient, SpoolMark, SpoolSettings, SqliteStore, Standing, Store, StoreError, Survey, Time,
-    Verification, WebhookMark, WebhookStart, Withdrawal,
+    Recipient, Salt, SpoolMark, SpoolSettings, SqliteStore, Standing, Store, StoreError, Survey,
+    Time, Verification, WebhookMark, WebhookStart, Withdrawal,
 };
 use optout::link::{BaseUrl, KeyId, Link, ListId, Scope, SigningKey};
 use optout::serve::{Catalogue, Limits, ListenerSettings, Pages, Settings, Sockets, run};
@@ -113,6 +113,10 @@ macro_rules! through_call {
 
             fn link_mark(&self, recipient: &Recipient, link: &str) -> LinkMark {
                 self.store.link_mark(recipient, link)
+            }
+
+            fn salt(&self, recipient: &Recipient) -> Salt {
+                self.store.salt(recipient)
             }
 
             fn is_surely_free(&self, recipient: &Recipient, scope: &Scope) -> bool {

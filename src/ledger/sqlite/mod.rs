@@ -44,7 +44,7 @@ use crate::ledger::essential::Essential;
 use crate::ledger::event::{Event, LinkMark};
 use crate::ledger::import::{Import, ImportMark, Withdrawal};
 use crate::ledger::key_file::KeyFile;
-use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
+use crate::ledger::recipient::{Recipient, RecipientId, Salt, StoreSecret};
 use crate::ledger::spool::SpoolMark;
 use crate::ledger::standing::Standing;
 use crate::ledger::store::{
@@ -548,6 +548,10 @@ impl Store for SqliteStore {
             })?);
         }
         Ok(until)
+    }
+
+    fn salt(&self, recipient: &Recipient) -> Salt {
+        self.secret.salt(recipient)
     }
 
     fn link_mark(&self, recipient: &Recipient, link: &str) -> LinkMark {
