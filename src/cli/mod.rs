@@ -31,6 +31,7 @@ mod serve;
 mod show;
 mod stats;
 mod suppress;
+mod table;
 mod user;
 mod verify;
 mod webhook;

@@ -29,9 +29,8 @@ use std::fmt;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::rows::Row;
-use super::times;
 use crate::cli::recipients::beside_address;
+use crate::cli::table::{Row, parse_time};
 use crate::ledger::{Note, Reason, Recipient, Time};
 use crate::link::Scope;
 
@@ -473,9 +472,9 @@ impl Reading {
         let recipient = self.recipient(row)?;
         let scopes = self.scopes(row)?;
         let since = self.first_of(row, self.mapping.since);
-        let since = times::parse(&row.text(since), self.mapping.is_utc || self.said.is_utc)?;
+        let since = parse_time(&row.text(since), self.mapping.is_utc || self.said.is_utc)?;
         let until = match self.mapping.format {
-            Format::Optout | Format::Plain => times::parse(&row.text("until"), self.said.is_utc)?,
+            Format::Optout | Format::Plain => parse_time(&row.text("until"), self.said.is_utc)?,
             _ => None,
         };
         match (reason, until) {
