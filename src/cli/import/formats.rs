@@ -29,7 +29,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::cli::recipients::beside_address;
+use crate::cli::recipients::one_address;
 use crate::cli::table::{Row, parse_time};
 use crate::ledger::{Note, Reason, Recipient, Time};
 use crate::link::Scope;
@@ -496,7 +496,7 @@ impl Reading {
             (Format::Optout, Some(Value::String(text))) if !text.is_empty() => {
                 Ok(Recipient::of_link(text))
             }
-            _ => address(&row.text(&self.address)),
+            _ => one_address(&row.text(&self.address)),
         }
     }
 
@@ -674,18 +674,5 @@ fn several(value: &Value) -> Option<Vec<Value>> {
         Value::Array(several) => Some(several.clone()),
         Value::String(text) => serde_json::from_str(text).ok(),
         _ => None,
-    }
-}
-
-/// One address, and nothing beside it: a name or a second address would make another recipient of it.
-fn address(text: &str) -> Result<Recipient, String> {
-    let recipient = Recipient::parse(text).map_err(|e| e.to_string())?;
-    match beside_address(text) {
-        _ if !text.contains('@') => Err("it holds no address".to_owned()),
-        Some(special) => Err(format!(
-            "there is more than one address, or something beside it, since {special:?} stands before its @: \
-             leave the address alone, without a name, a mailto: or the like"
-        )),
-        None => Ok(recipient),
     }
 }
