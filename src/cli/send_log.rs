@@ -92,6 +92,8 @@ pub(super) struct Tally {
     pub lists: BTreeMap<ListId, Noted>,
     /// When the first and the last message were sent, by their times.
     pub span: Option<(Time, Time)>,
+    /// The first message's time and line.
+    first: Option<(Time, u64)>,
     /// The last message's time.
     last: Option<Time>,
 }
@@ -137,9 +139,6 @@ enum ListFrom {
 /// What comes of some rows.
 struct Part<T> {
     tally: Tally,
-    /// The first message's time.
-    first: Option<Time>,
-    first_line: u64,
     bad: Vec<BadRow>,
     result: T,
 }
@@ -193,13 +192,11 @@ impl SendLog {
         let work_on = |sent: &mut Vec<Sent>, part: Vec<Read>| {
             sent.clear();
             let (tally, bad) = columns.read_all(part, sent);
-            let (first, first_line) =
-                (sent.first().map(|one| one.at), sent.first().map_or(0, |one| one.line));
-            Ok(Part { tally, first, first_line, bad, result: work(sent)? })
+            Ok(Part { tally, bad, result: work(sent)? })
         };
         let read = lanes::in_order(next, work_on, |part| {
             part.bad.iter().try_for_each(|bad| bad_rows.add(&name, bad))?;
-            tally.add(part.tally, part.first, part.first_line);
+            tally.add(part.tally);
             if tally.lists.len() > MAX_LISTS {
                 return Err(too_many_lists(&name));
             }
@@ -353,6 +350,7 @@ impl Tally {
         if self.last.is_some_and(|last| sent.at < last) {
             self.out_of_order.note(1, sent.line);
         }
+        self.first = self.first.or(Some((sent.at, sent.line)));
         self.last = Some(sent.at);
         let (first, last) = self.span.unwrap_or((sent.at, sent.at));
         self.span = Some((first.min(sent.at), last.max(sent.at)));
@@ -362,12 +360,13 @@ impl Tally {
         }
     }
 
-    /// What follows, whose first message has that time and line.
-    fn add(&mut self, next: Self, first: Option<Time>, first_line: u64) {
+    /// What follows.
+    fn add(&mut self, next: Self) {
         self.rows += next.rows;
         self.bad += next.bad;
-        if first.is_some_and(|first| self.last.is_some_and(|last| first < last)) {
-            self.out_of_order.note(1, first_line);
+        match (self.last, next.first) {
+            (Some(last), Some((first, line))) if first < last => self.out_of_order.note(1, line),
+            _ => {}
         }
         self.out_of_order.note(next.out_of_order.rows, next.out_of_order.first_line);
         for (list, noted) in next.lists {
@@ -377,6 +376,7 @@ impl Tally {
             (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
             (own, next) => own.or(next),
         };
+        self.first = self.first.or(next.first);
         self.last = next.last.or(self.last);
     }
 
