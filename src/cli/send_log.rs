@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::input::Input;
 use super::progress::Progress;
 use super::recipients::one_address;
@@ -99,7 +101,7 @@ pub(super) struct Tally {
 }
 
 /// Rows of a kind.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Noted {
     pub rows: u64,
     /// The line in which the first of them begins; 0 when there is none.
@@ -413,7 +415,29 @@ impl Noted {
 /// Rows that could not be read: the first are told, and all go to a file where one is named.
 pub(super) struct BadRows {
     count: u64,
+    kinds: Kinds,
     rejects: Option<Rejects>,
+}
+
+/// How many rows could not be read for each reason; those of rare reasons together.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Kinds(BTreeMap<String, Noted>);
+
+impl Kinds {
+    /// So many reasons are told apart.
+    const MOST: usize = 20;
+
+    fn note(&mut self, bad: &BadRow) {
+        let is_known = self.0.contains_key(&bad.problem) || self.0.len() < Self::MOST;
+        let kind = if is_known { &bad.problem } else { "other reasons" };
+        self.0.entry(kind.to_owned()).or_default().note(1, bad.line);
+    }
+
+    /// The reasons, in order.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&str, &Noted)> {
+        self.0.iter().map(|(reason, noted)| (reason.as_str(), noted))
+    }
 }
 
 impl BadRows {
@@ -421,11 +445,12 @@ impl BadRows {
     const TOLD: u64 = 20;
 
     pub(super) fn to(file: Option<PathBuf>) -> Self {
-        Self { count: 0, rejects: file.map(Rejects::to) }
+        Self { count: 0, kinds: Kinds::default(), rejects: file.map(Rejects::to) }
     }
 
     fn add(&mut self, name: &str, bad: &BadRow) -> Result<(), Failure> {
         self.count += 1;
+        self.kinds.note(bad);
         if self.count <= Self::TOLD {
             output::end_progress();
             output::error(&format!("{name}, line {}: {}", bad.line, bad.problem));
@@ -433,12 +458,12 @@ impl BadRows {
         self.rejects.as_mut().map_or(Ok(()), |rejects| rejects.add(bad))
     }
 
-    /// Says how many more there were.
+    /// Says how many more there were, and returns why.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub(super) fn finish(mut self) -> Result<u64, Failure> {
+    pub(super) fn finish(mut self) -> Result<Kinds, Failure> {
         if let Some(rejects) = &mut self.rejects {
             rejects.finish()?;
         }
@@ -450,6 +475,6 @@ impl BadRows {
             0 => {}
             more => output::error(&format!("{more} more rows could not be read; {place}")),
         }
-        Ok(self.count)
+        Ok(self.kinds)
     }
 }
