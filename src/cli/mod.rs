@@ -2,6 +2,7 @@
 //! reads.
 
 mod api_key;
+mod audit;
 mod backup;
 mod catalogue;
 mod check;
@@ -15,6 +16,7 @@ mod history;
 mod import;
 mod input;
 mod key;
+mod lanes;
 mod link;
 mod lint;
 mod opt_in;
@@ -27,10 +29,12 @@ mod release;
 mod restore;
 mod rows;
 mod scrub;
+mod send_log;
 mod serve;
 mod show;
 mod stats;
 mod suppress;
+mod table;
 mod user;
 mod verify;
 mod webhook;
@@ -109,6 +113,8 @@ enum CommandLine {
     Forget(forget::Forget),
     Receive(receive::Receive),
     Verify(verify::Verify),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     Backup(backup::Backup),
     Restore(restore::Restore),
     Stats(stats::Stats),
@@ -328,6 +334,7 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Forget(command) => command.run(context),
         CommandLine::Receive(command) => command.run(context),
         CommandLine::Verify(command) => command.run(context),
+        CommandLine::Audit(command) => command.run(context),
         CommandLine::Backup(command) => command.run(context),
         CommandLine::Restore(command) => command.run(context),
         CommandLine::Stats(command) => command.run(context),
