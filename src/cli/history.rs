@@ -10,8 +10,10 @@ use crate::link::{KeyId, Scope};
 ///
 /// Filters are combined. Times need an offset, such as 2026-01-31T12:00:00Z.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  optout history --list news.example.com --action opt_out \
-    --since 2026-01-01T00:00:00Z")]
+#[command(
+    after_help = "Example:\n  optout history --list news.example.com --action opt_out \\\n      \
+    --since 2026-01-01T00:00:00Z"
+)]
 pub(super) struct History {
     /// Events about this recipient alone
     #[arg(value_name = "R")]

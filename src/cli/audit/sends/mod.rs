@@ -39,7 +39,8 @@ use limits::{Limit, shown};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  optout audit sends sent-2026-03.csv.gz --html sent-2026-03.html\n  \
-                        optout audit sends sent.ndjson --column rcpt --time-column ts --list news.example.com --json"
+                        optout audit sends sent.ndjson --column rcpt --time-column ts \\\n      \
+                        --list news.example.com --json"
 )]
 pub(in crate::cli) struct Sends {
     /// Send logs; - is standard input
