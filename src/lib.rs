@@ -197,6 +197,11 @@ follow the history notice.
 "#
 )]
 
+/// The README's own example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
