@@ -189,7 +189,11 @@ fn a_file_that_states_too_little_is_refused_with_what_to_say() {
         ),
         ("plain.txt", &["--reason", "manual"], "say it with --list SCOPE"),
         ("sendgrid-global.csv", &[], "say it with --reason REASON and --list SCOPE"),
-        ("mailgun-complaints.csv", &[], "--reason REASON and --list SCOPE"),
+        (
+            "mailgun-complaints.csv",
+            &[],
+            "or with --from mailgun where these are Mailgun's complaints",
+        ),
         ("listmonk.csv", &["--list", "example.com", "--reason", "manual"], "which lists were left"),
         ("listmonk.csv", &["--status", "status=blocklisted:manual"], "say it with --list SCOPE"),
         ("listmonk.csv", &["--status", "state=blocklisted:manual"], "no column \"state\""),
@@ -240,7 +244,10 @@ fn bad_rows_go_to_a_file_with_their_lines_and_the_rest_goes_on() {
     content.extend(b"ten@example.org,manual,*,,last");
     let (status, said) = import(&place, "rows.csv", &content, &[]);
     assert_eq!(status, 2, "{said}");
-    assert!(said.contains("9 rows could not be read, the first in line 3: "), "{said}");
+    assert!(
+        said.contains("9 rows could not be read, the first in line 4: it has 3 fields"),
+        "{said}"
+    );
     assert!(said.contains("11 rows: 2 suppressions recorded"), "{said}");
     let rows = exported(&place);
     assert!(rows[0].starts_with("one@") && rows[1].starts_with("ten@"), "{rows:?}");
