@@ -297,7 +297,9 @@ fn the_readmes_python_mints() {
 /// What stands in quotes as a file of the repository is one.
 #[test]
 fn the_files_that_documents_name_are_there() {
-    for (name, place) in [("README.md", "."), ("deploy/README.md", "deploy")] {
+    for (name, place) in
+        [("README.md", "."), ("deploy/README.md", "deploy"), ("benches/README.md", "benches")]
+    {
         let text = document(name);
         let quoted = text.split('`').skip(1).step_by(2).filter_map(|part| part.split(' ').next());
         let linked = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
