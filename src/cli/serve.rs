@@ -53,6 +53,10 @@ impl Serve {
             if let Ok(store) = store.get() {
                 refuse_open_api(&**store, api)?;
             }
+            let audit_key = match store.get() {
+                Ok(store) => Some(context.audit_key(&**store)?.public().to_string()),
+                Err(_) => None,
+            };
             let base_url = config.base_url(public)?;
             let catalogue = config.catalogue()?;
             if config.may_mint() && !base_url.is_https() {
@@ -77,7 +81,7 @@ impl Serve {
             fit_into_descriptors([&mut settings.public, &mut settings.api]);
             // Handlers first: a signal during the greeting must not end the process at once.
             let stop = stop_signal()?;
-            greet(context, public, api, &base_url)?;
+            greet(context, (public, api), &base_url, audit_key)?;
             tracing::info!(%public, %api, "listening");
             // Outside systemd there is nobody to tell.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -237,15 +241,17 @@ struct Greeting {
     public: String,
     api: String,
     data: String,
+    /// What checkpoints are checked with.
+    audit_key: Option<String>,
     sample_link: Option<String>,
 }
 
 /// Says where everything is, and gives a link to try.
 fn greet(
     context: &mut Context,
-    public: SocketAddr,
-    api: SocketAddr,
+    (public, api): (SocketAddr, SocketAddr),
     base: &BaseUrl,
+    audit_key: Option<String>,
 ) -> Result<(), Failure> {
     let sample = sample_link(&context.keyring()?, base, context.now())?;
     let data = context.config.data.display().to_string();
@@ -253,13 +259,16 @@ fn greet(
     let query = format!("list={SAMPLE_LIST}&recipient={SAMPLE_RECIPIENT}");
     if out.is_json() {
         let (public, api) = (public.to_string(), api.to_string());
-        out.object(&Greeting { public, api, data, sample_link: sample })?;
+        out.object(&Greeting { public, api, data, audit_key, sample_link: sample })?;
         return out.flush();
     }
     out.line(format!("optout {}", env!("CARGO_PKG_VERSION")))?;
     out.line(format!("  public  http://{public}"))?;
     out.line(format!("  API     http://{api}"))?;
     out.line(format!("  data    {data}"))?;
+    if let Some(key) = audit_key {
+        out.line(format!("  audit   {key}"))?;
+    }
     match sample {
         Some(link) => {
             out.line(format!("\nA sample link, for the list {SAMPLE_LIST}:\n  {link}"))?;
