@@ -4,6 +4,7 @@ mod common;
 
 mod access;
 mod api;
+mod audit;
 mod backup;
 mod bad_input;
 mod click;
