@@ -321,7 +321,7 @@ impl fmt::Debug for StoreSecret {
     }
 }
 
-/// What [`StoreSecret::identify`] says of short texts, as nearly all addresses are, in two thirds of the
+/// What [`StoreSecret::identify`] says of short texts, as nearly all addresses are, in three quarters of the
 /// time: the blocks are laid out here (FIPS 180-4 section 5.1.1, RFC 2104), and hashed without a buffer.
 struct ShortHmac {
     /// After the key's block before a text.

@@ -312,7 +312,7 @@ fn held_back_in(
 }
 
 /// Says in SQL which of a query's recipients are held back: their identifiers in a row, or nothing when a
-/// row cannot be read. Rows that SQLite need not give out take a quarter less time.
+/// row cannot be read. Rows that SQLite need not give out take a fifth less time.
 struct Sift(Arc<Question>);
 
 #[derive(Default)]
