@@ -19,6 +19,7 @@ mod overload;
 mod page;
 mod readers;
 mod scrub;
+mod sends;
 mod store;
 mod unclaimed;
 mod webhook;

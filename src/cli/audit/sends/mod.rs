@@ -391,8 +391,8 @@ impl FileView {
         let file = &self.file;
         for UnknownList { list, messages, first_line } in self.unknown_lists.iter().take(TOLD) {
             output::warn(&format!(
-                "{file}: no event and no configuration names the list {list}, of {messages} messages, the first \
-                 in line {first_line}: unless nobody ever left it, look how it is spelt"
+                "{file}: no event and no configuration names the list {list} (messages: {messages}, the first \
+                 in line {first_line}): unless nobody ever left it, look how it is spelt"
             ));
         }
         match self.unknown_lists.len().saturating_sub(TOLD) {
@@ -401,8 +401,8 @@ impl FileView {
         }
         if let Some(line) = self.first_out_of_order_line {
             output::note(&format!(
-                "{file}: {} messages are not in the order of their times, the first in line {line}; they are \
-                 counted as the others",
+                "{file}: messages that are not in the order of their times: {}, the first in line {line}; they \
+                 count as the others",
                 self.out_of_order
             ));
         }
