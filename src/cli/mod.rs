@@ -12,6 +12,7 @@ mod export;
 mod forget;
 mod headers;
 mod history;
+mod html;
 mod import;
 mod input;
 mod key;
