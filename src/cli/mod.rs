@@ -25,6 +25,7 @@ mod progress;
 mod receive;
 mod recipients;
 mod release;
+mod report;
 mod restore;
 mod rows;
 mod scrub;
@@ -113,6 +114,7 @@ enum CommandLine {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Stats(stats::Stats),
+    Report(report::Report),
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
     Completions(complete::Completions),
@@ -332,6 +334,7 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Backup(command) => command.run(context),
         CommandLine::Restore(command) => command.run(context),
         CommandLine::Stats(command) => command.run(context),
+        CommandLine::Report(command) => command.run(context),
         CommandLine::Webhook(command) => command.run(context),
         CommandLine::Completions(_) | CommandLine::Man(_) => Ok(Status::Done),
     }

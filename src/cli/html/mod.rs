@@ -1,7 +1,7 @@
 //! Pages that one can hand over: one HTML file each, with its style and plots in it, that loads
 //! nothing, runs no script, and reads well on a phone, in the dark and on paper.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod plot;
 
