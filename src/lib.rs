@@ -74,7 +74,7 @@ from there.
 
 # What comes in, what goes out
 
-`cli::import` reads rows of any shape in bounded memory (`rows`), understands them by one table of what
+`cli::import` reads rows of any shape in bounded memory (`cli::table`), understands them by one table of what
 providers' files state (`formats`), and records 2,000 at a time by [`ledger::Store::record_import`]. The
 same transaction keeps how far the file was read, in octets and their hash: started again, an import goes
 on behind the very text that it had read, and one that is not there is not gone on with; it is whole once

@@ -2,6 +2,7 @@
 //! reads.
 
 mod api_key;
+mod audit;
 mod backup;
 mod catalogue;
 mod check;
@@ -16,6 +17,7 @@ mod html;
 mod import;
 mod input;
 mod key;
+mod lanes;
 mod link;
 mod lint;
 mod opt_in;
@@ -29,10 +31,12 @@ mod report;
 mod restore;
 mod rows;
 mod scrub;
+mod send_log;
 mod serve;
 mod show;
 mod stats;
 mod suppress;
+mod table;
 mod user;
 mod verify;
 mod webhook;
@@ -111,6 +115,8 @@ enum CommandLine {
     Forget(forget::Forget),
     Receive(receive::Receive),
     Verify(verify::Verify),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     Backup(backup::Backup),
     Restore(restore::Restore),
     Stats(stats::Stats),
@@ -331,6 +337,7 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Forget(command) => command.run(context),
         CommandLine::Receive(command) => command.run(context),
         CommandLine::Verify(command) => command.run(context),
+        CommandLine::Audit(command) => command.run(context),
         CommandLine::Backup(command) => command.run(context),
         CommandLine::Restore(command) => command.run(context),
         CommandLine::Stats(command) => command.run(context),

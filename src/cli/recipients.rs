@@ -20,6 +20,19 @@ pub(super) fn beside_address(text: &str) -> Option<char> {
     local.chars().find(is_special).filter(|_| !is_quoted)
 }
 
+/// One address, and nothing beside it: a name or a second address would make another recipient of it.
+pub(super) fn one_address(text: &str) -> Result<Recipient, String> {
+    let recipient = Recipient::parse(text).map_err(|e| e.to_string())?;
+    match beside_address(text) {
+        _ if !text.contains('@') => Err("it holds no address".to_owned()),
+        Some(special) => Err(format!(
+            "there is more than one address, or something beside it, since {special:?} stands before its @: \
+             leave the address alone, without a name, a mailto: or the like"
+        )),
+        None => Ok(recipient),
+    }
+}
+
 /// Longer lines hold no recipient, and are not kept in memory.
 const MAX_LINE: u64 = 4096;
 

@@ -2,8 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
 
 use clap::Args;
 use serde::Serialize;
@@ -13,7 +11,7 @@ use super::output_file::OutputFile;
 use super::progress::Progress;
 use super::recipients::beside_address;
 use super::rows::{Shape, Unended, without_line_end};
-use super::{Context, Failure, Status, now, output};
+use super::{Context, Failure, Status, lanes, now, output};
 use crate::ledger::{Canonical, RecipientId, Screen};
 use crate::link::ListId;
 
@@ -251,74 +249,40 @@ enum Row {
     },
 }
 
-/// Blocks that wait on each side of a core.
-const WAITING: usize = 2;
+/// The rows of a block, where each ends, and whom they ask for: its space is used again.
+#[derive(Default)]
+struct Memory {
+    rows: Vec<(usize, Row)>,
+    ids: Vec<RecipientId>,
+}
 
 impl Sieve<'_> {
-    /// Copies what is kept. One thread reads, one for each core decides, and this one writes; blocks go
-    /// round the cores, so that they come back in their order.
+    /// Copies what is kept. What was recorded before a block is handed on counts for its rows; when the store
+    /// cannot say, nothing more goes through.
     fn copy(&self, blocks: &mut Blocks, file: &mut OutputFile) -> Result<Counts, Failure> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut progress = Progress::of(blocks.input.done());
-        thread::scope(|scope| {
-            let (mut lanes, mut ways_out, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-            for _ in 0..cores {
-                let (block_in, block_out) = sync_channel::<Block>(WAITING);
-                let (sieved_in, sieved_out) = sync_channel(WAITING);
-                lanes.push(block_in);
-                ways_out.push(sieved_out);
-                threads.push(scope.spawn(move || self.work(block_out, sieved_in)));
+        let mut counts = Counts::default();
+        let next = || {
+            let block = blocks.next()?;
+            if block.is_some() {
+                self.screen.refresh(now())?;
             }
-            let reader = scope.spawn(move || self.read(blocks, lanes));
-            let mut counts = Counts::default();
-            for way_out in ways_out.iter().cycle() {
-                let Ok(sieved) = way_out.recv() else { break };
-                let sieved = sieved?;
-                file.write(&sieved.text)?;
-                counts.add(sieved.counts);
-                progress.tell(counts.rows);
-            }
-            // Nobody waits any more to hand over what nobody takes.
-            drop(ways_out);
-            let crashed = |_| Failure::new("scrubbing failed: please report this");
-            reader.join().map_err(crashed)??;
-            threads.into_iter().try_for_each(|thread| thread.join().map_err(crashed))?;
-            Ok(counts)
-        })
+            Ok(block)
+        };
+        let sieve = |memory: &mut Memory, block| self.sieve(&block, memory);
+        lanes::in_order(next, sieve, |sieved| {
+            file.write(&sieved.text)?;
+            counts.add(sieved.counts);
+            progress.tell(counts.rows);
+            Ok(())
+        })?;
+        Ok(counts)
     }
 
-    /// Hands blocks to the cores. What was recorded before a block is handed on counts for its rows; when
-    /// the store cannot say, nothing more goes through.
-    fn read(&self, blocks: &mut Blocks, lanes: Vec<SyncSender<Block>>) -> Result<(), Failure> {
-        for lane in lanes.iter().cycle() {
-            let Some(block) = blocks.next()? else { break };
-            self.screen.refresh(now())?;
-            if lane.send(block).is_err() {
-                // Writing has failed, and says so.
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn work(&self, blocks: Receiver<Block>, sieved: SyncSender<Result<Sieved, Failure>>) {
-        // Their memory is used again.
-        let (mut rows, mut ids) = (Vec::new(), Vec::new());
-        for block in blocks {
-            rows.clear();
-            ids.clear();
-            if sieved.send(self.sieve(&block, &mut rows, &mut ids)).is_err() {
-                break;
-            }
-        }
-    }
-
-    fn sieve(
-        &self,
-        block: &Block,
-        rows: &mut Vec<(usize, Row)>,
-        ids: &mut Vec<RecipientId>,
-    ) -> Result<Sieved, Failure> {
+    fn sieve(&self, block: &Block, memory: &mut Memory) -> Result<Sieved, Failure> {
+        let Memory { rows, ids } = memory;
+        rows.clear();
+        ids.clear();
         let mut next = block.head;
         while next < block.text.len() {
             let rest = &block.text[next..];

@@ -23,6 +23,11 @@ impl Essential {
         changes.iter().rev().find(|(since, _)| *since <= at).is_some_and(|(_, is)| *is)
     }
 
+    /// When `list` became essential or ordinary, in order.
+    pub fn changes(&self, list: &ListId) -> impl Iterator<Item = Time> {
+        self.0.get(list).into_iter().flatten().map(|(at, _)| *at)
+    }
+
     /// The lists that are essential after all changes, in order.
     pub fn lists(&self) -> impl Iterator<Item = &ListId> {
         let is_now = |changes: &Vec<(Time, bool)>| changes.last().is_some_and(|(_, is)| *is);

@@ -47,7 +47,7 @@ pub use policy::{Act, Decision, decide, withdrawal};
 pub use recipient::{Canonical, Recipient, RecipientError, RecipientId, Salt, StoreSecret};
 pub use recorder::{Kept, Recorder, RecorderCounts, SpoolSettings, Surroundings};
 pub use spool::{Spool, SpoolMark, Spooled};
-pub use sqlite::{Screen, SqliteStore};
+pub use sqlite::{Hindsight, PastAnswer, PastQuestion, Screen, SqliteStore};
 pub use standing::{Preference, Standing, Suppression};
 pub use stats::{Cell, Counts, Span, count};
 pub use store::{

@@ -53,6 +53,11 @@ impl Time {
         Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or(0))
     }
 
+    /// A millisecond earlier; `None` for the first there is.
+    pub fn just_before(self) -> Option<Self> {
+        Self::from_millis(self.0 - 1)
+    }
+
     /// The day in UTC, as `2026-01-31`.
     pub fn day(self) -> String {
         self.to_string()[..10].to_owned()

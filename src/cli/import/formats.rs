@@ -29,9 +29,8 @@ use std::fmt;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::rows::Row;
-use super::times;
-use crate::cli::recipients::beside_address;
+use crate::cli::recipients::one_address;
+use crate::cli::table::{Row, parse_time};
 use crate::ledger::{Note, Reason, Recipient, Time};
 use crate::link::Scope;
 
@@ -473,9 +472,9 @@ impl Reading {
         let recipient = self.recipient(row)?;
         let scopes = self.scopes(row)?;
         let since = self.first_of(row, self.mapping.since);
-        let since = times::parse(&row.text(since), self.mapping.is_utc || self.said.is_utc)?;
+        let since = parse_time(&row.text(since), self.mapping.is_utc || self.said.is_utc)?;
         let until = match self.mapping.format {
-            Format::Optout | Format::Plain => times::parse(&row.text("until"), self.said.is_utc)?,
+            Format::Optout | Format::Plain => parse_time(&row.text("until"), self.said.is_utc)?,
             _ => None,
         };
         match (reason, until) {
@@ -497,7 +496,7 @@ impl Reading {
             (Format::Optout, Some(Value::String(text))) if !text.is_empty() => {
                 Ok(Recipient::of_link(text))
             }
-            _ => address(&row.text(&self.address)),
+            _ => one_address(&row.text(&self.address)),
         }
     }
 
@@ -675,18 +674,5 @@ fn several(value: &Value) -> Option<Vec<Value>> {
         Value::Array(several) => Some(several.clone()),
         Value::String(text) => serde_json::from_str(text).ok(),
         _ => None,
-    }
-}
-
-/// One address, and nothing beside it: a name or a second address would make another recipient of it.
-fn address(text: &str) -> Result<Recipient, String> {
-    let recipient = Recipient::parse(text).map_err(|e| e.to_string())?;
-    match beside_address(text) {
-        _ if !text.contains('@') => Err("it holds no address".to_owned()),
-        Some(special) => Err(format!(
-            "there is more than one address, or something beside it, since {special:?} stands before its @: \
-             leave the address alone, without a name, a mailto: or the like"
-        )),
-        None => Ok(recipient),
     }
 }

@@ -1,14 +1,10 @@
 //! `optout import`
 //!
-//! [`rows`] reads rows, whatever the file's shape; [`formats`] has the table that says what a row of
-//! which provider means; here they are recorded, many in one transaction, together with how far the
+//! [`super::table`] reads rows, whatever the file's shape; [`formats`] has the table that says what a row
+//! of which provider means; here they are recorded, many in one transaction, together with how far the
 //! file was read.
 
 mod formats;
-mod rejects;
-mod rows;
-mod text;
-mod times;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -22,6 +18,7 @@ use serde::Serialize;
 
 use super::input::{Compression, Input};
 use super::progress::Progress;
+use super::table::{self, Rejects, Rows};
 use super::{Context, Failure, Status, output, user};
 use crate::ledger::{
     Act, Command, Import as Begun, ImportMark, Outcome, Reason, Recipient, Source, SqliteStore,
@@ -29,8 +26,6 @@ use crate::ledger::{
 };
 use crate::link::Scope;
 use formats::{Asked, Format, GroupScope, Reading, Said, StatusMeaning};
-use rejects::Rejects;
-use rows::Rows;
 
 /// Rows in one transaction: enough that syncing costs little, and few enough that a click which waits
 /// behind them is answered soon.
@@ -274,7 +269,7 @@ impl Pass {
         }
     }
 
-    fn add(&mut self, row: rows::Read, now: Time, asked: &mut Vec<Asked>) -> Result<(), Failure> {
+    fn add(&mut self, row: table::Read, now: Time, asked: &mut Vec<Asked>) -> Result<(), Failure> {
         self.counts.rows += 1;
         let read = row.and_then(|row| self.reading.read(&row, now).map_err(|what| row.bad(what)));
         match read {
@@ -433,7 +428,7 @@ fn begin(store: &SqliteStore, plan: &str, path: Option<&Path>) -> Result<Begun, 
         store.imports()?.into_iter().filter(|own| own.plan == plan && !own.mark.is_whole).collect();
     let marks: Vec<_> = unfinished.iter().map(|own| own.mark).collect();
     let reached = match path {
-        Some(path) if !marks.is_empty() => text::furthest(Input::open(Some(path))?, marks),
+        Some(path) if !marks.is_empty() => table::furthest(Input::open(Some(path))?, marks),
         _ => None,
     };
     match unfinished.into_iter().find(|own| Some(own.mark) == reached) {

@@ -8,6 +8,7 @@ mod append;
 mod backup;
 mod erase;
 mod fold;
+mod hindsight;
 mod index;
 mod read;
 mod row;
@@ -30,6 +31,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use append::Batch;
 use fold::{Folder, Folding};
+pub use hindsight::{Hindsight, PastAnswer, PastQuestion};
 use index::Index;
 use row::RecipientRow;
 pub use screen::Screen;

@@ -13,7 +13,7 @@ use crate::ledger::Time;
 /// # Errors
 ///
 /// When it is none of these, or lacks its offset where that is not known to be UTC's.
-pub(super) fn parse(text: &str, is_utc: bool) -> Result<Option<Time>, String> {
+pub(in crate::cli) fn parse(text: &str, is_utc: bool) -> Result<Option<Time>, String> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);

@@ -5,21 +5,21 @@ use std::io::{self, BufWriter, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use super::rows::BadRow;
+use super::BadRow;
 use crate::cli::Failure;
 
 /// The header, by which such a file is known again.
 const HEAD: [&str; 3] = ["line", "problem", "row"];
 
 /// Bad rows as CSV: their lines, what is wrong, and how they begin.
-pub(super) struct Rejects {
+pub(in crate::cli) struct Rejects {
     path: PathBuf,
     writer: Option<csv::Writer<BufWriter<File>>>,
     count: u64,
 }
 
 impl Rejects {
-    pub(super) fn to(path: PathBuf) -> Self {
+    pub(in crate::cli) fn to(path: PathBuf) -> Self {
         Self { path, writer: None, count: 0 }
     }
 
@@ -28,7 +28,7 @@ impl Rejects {
     /// # Errors
     ///
     /// When it cannot be written, or another file is there.
-    pub(super) fn add(&mut self, row: &BadRow) -> Result<(), Failure> {
+    pub(in crate::cli) fn add(&mut self, row: &BadRow) -> Result<(), Failure> {
         self.count += 1;
         self.write(row).map_err(|e| {
             Failure::new(format!(
@@ -74,14 +74,14 @@ impl Rejects {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(super) fn finish(&mut self) -> Result<u64, Failure> {
+    pub(in crate::cli) fn finish(&mut self) -> Result<u64, Failure> {
         let flushed = self.writer.as_mut().map_or(Ok(()), csv::Writer::flush);
         flushed
             .map_err(|e| Failure::new(format!("{} cannot be written: {e}", self.path.display())))?;
         Ok(self.count)
     }
 
-    pub(super) fn path(&self) -> &PathBuf {
+    pub(in crate::cli) fn path(&self) -> &PathBuf {
         &self.path
     }
 }

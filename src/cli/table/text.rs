@@ -12,10 +12,10 @@ use crate::ledger::ImportMark;
 const PIECE: usize = 1 << 18;
 
 /// A row, or anything else that has to be seen whole, has at most as many octets.
-pub(super) const MAX_ROW: usize = 1 << 20;
+pub(in crate::cli) const MAX_ROW: usize = 1 << 20;
 
 /// Text of which whole rows are taken.
-pub(super) struct Text {
+pub(in crate::cli) struct Text {
     input: Input,
     buffer: Vec<u8>,
     /// Where in the buffer lies what was not taken.
@@ -31,7 +31,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub(super) fn new(input: Input) -> Self {
+    pub(in crate::cli) fn new(input: Input) -> Self {
         let (buffer, digest) = (Vec::with_capacity(2 * PIECE), Sha256::new());
         let row_end = (0, digest.clone());
         Self {
@@ -48,7 +48,7 @@ impl Text {
     }
 
     /// From the first row on.
-    pub(super) fn begin(input: Input) -> Self {
+    pub(in crate::cli) fn begin(input: Input) -> Self {
         let mut text = Self::new(input);
         text.more();
         if text.rest().starts_with(BYTE_ORDER_MARK) {
@@ -58,12 +58,12 @@ impl Text {
     }
 
     /// What was read and not taken.
-    pub(super) fn rest(&self) -> &[u8] {
+    pub(in crate::cli) fn rest(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
     /// Reads on; `false` when there is no more.
-    pub(super) fn more(&mut self) -> bool {
+    pub(in crate::cli) fn more(&mut self) -> bool {
         if self.has_ended || self.failure.is_some() {
             return false;
         }
@@ -78,17 +78,17 @@ impl Text {
     }
 
     /// Why the text ended before its time, if it did.
-    pub(super) fn end(&mut self) -> Result<(), Failure> {
+    pub(in crate::cli) fn end(&mut self) -> Result<(), Failure> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Whether reading failed, so that what is left is no whole row.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(in crate::cli) fn is_broken(&self) -> bool {
         self.failure.is_some()
     }
 
     /// Takes octets from what was read.
-    pub(super) fn take(&mut self, count: usize) {
+    pub(in crate::cli) fn take(&mut self, count: usize) {
         let taken = &self.buffer[self.start..self.start + count];
         self.digest.update(taken);
         self.bytes += taken.len() as u64;
@@ -97,7 +97,7 @@ impl Text {
     }
 
     /// Takes white space; `false` when nothing follows it.
-    pub(super) fn skip_space(&mut self) -> bool {
+    pub(in crate::cli) fn skip_space(&mut self) -> bool {
         loop {
             let space = self.rest().iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.take(space);
@@ -112,7 +112,7 @@ impl Text {
 
     /// Takes lines without anything but white space; `false` when nothing follows them. What precedes a row
     /// in its own line is left to it.
-    pub(super) fn skip_blank_lines(&mut self) -> bool {
+    pub(in crate::cli) fn skip_blank_lines(&mut self) -> bool {
         loop {
             let blank = self.rest().iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             let is_all = blank == self.rest().len();
@@ -131,7 +131,7 @@ impl Text {
     }
 
     /// Reads on until `end` finds one, which it is asked for from the beginning of the rest.
-    pub(super) fn find<T>(&mut self, end: impl Fn(&[u8]) -> Option<T>) -> Found<T> {
+    pub(in crate::cli) fn find<T>(&mut self, end: impl Fn(&[u8]) -> Option<T>) -> Found<T> {
         loop {
             // However much was read ahead, the same is found.
             let seen = self.rest().len().min(MAX_ROW);
@@ -148,39 +148,39 @@ impl Text {
     }
 
     /// The number of the line in which the rest begins.
-    pub(super) fn line(&self) -> u64 {
+    pub(in crate::cli) fn line(&self) -> u64 {
         self.lines + 1
     }
 
     /// Notes that a row ends here.
-    pub(super) fn end_row(&mut self) {
+    pub(in crate::cli) fn end_row(&mut self) {
         self.row_end = (self.bytes, self.digest.clone());
     }
 
     /// The end of the last row.
-    pub(super) fn mark(&self) -> ImportMark {
+    pub(in crate::cli) fn mark(&self) -> ImportMark {
         let (bytes, digest) = self.row_end.clone();
         ImportMark { bytes, digest: digest.finalize().into(), is_whole: false }
     }
 
     /// How many octets there were up to the end of the last row.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::cli) fn bytes(&self) -> u64 {
         self.row_end.0
     }
 
-    pub(super) fn input(&self) -> &Input {
+    pub(in crate::cli) fn input(&self) -> &Input {
         &self.input
     }
 
     /// How much of the file was read.
-    pub(super) fn done(&self) -> Done {
+    pub(in crate::cli) fn done(&self) -> Done {
         self.input.done()
     }
 }
 
 /// What [`Text::find`] found.
 #[derive(Debug)]
-pub(super) enum Found<T> {
+pub(in crate::cli) enum Found<T> {
     At(T),
     /// None within [`MAX_ROW`].
     TooLong,
@@ -189,7 +189,7 @@ pub(super) enum Found<T> {
 }
 
 /// The furthest of these marks that lies in the file's text: who left it there read the same so far.
-pub(super) fn furthest(input: Input, mut marks: Vec<ImportMark>) -> Option<ImportMark> {
+pub(in crate::cli) fn furthest(input: Input, mut marks: Vec<ImportMark>) -> Option<ImportMark> {
     marks.sort_by_key(|mark| mark.bytes);
     let mut text = Text::new(input);
     let mut reached = None;

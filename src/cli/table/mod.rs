@@ -1,6 +1,10 @@
-//! Rows of a file that is imported, one after the other and in bounded memory: lines, CSV, an object a
-//! line (NDJSON), or JSON as an API answers. What cannot be read is told with its line, and the rest
-//! goes on; only where nobody can say where the next row begins does it end.
+//! Rows with named fields that people bring, one after the other and in bounded memory: lines, CSV, an
+//! object a line (NDJSON), or JSON as an API answers. What cannot be read is told with its line, and the
+//! rest goes on; only where nobody can say where the next row begins does it end.
+
+mod rejects;
+mod text;
+mod times;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -10,9 +14,12 @@ use std::sync::Arc;
 use memchr::{memchr, memchr2};
 use serde_json::{Map, Value};
 
-use super::text::{Found, MAX_ROW, Text};
-use crate::cli::Failure;
-use crate::cli::input::{DELIMITERS, Input};
+use super::Failure;
+use super::input::{DELIMITERS, Input};
+pub(super) use rejects::Rejects;
+pub(super) use text::furthest;
+use text::{Found, MAX_ROW, Text};
+pub(super) use times::parse as parse_time;
 
 /// What an API's answer calls the array that holds its rows; the case does not matter.
 const PAGE_KEYS: &[&str] =

@@ -1,0 +1,87 @@
+//! What a send log came to, as sums: everything here is bounded, however many messages there are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Violation;
+use super::limits::Limit;
+
+/// The sums over all violations.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Findings {
+    pub violations: u64,
+    /// To how many recipients they were sent.
+    pub people: People,
+    /// How many were later than each of [`Limit::ALL`].
+    pub later: [u64; 3],
+    pub slowest: Option<Slowest>,
+    /// How many were sent on each day.
+    pub days: BTreeMap<String, u64>,
+    /// How many there were of each of [`DELAYS`].
+    pub delays: [u64; DELAYS.len() + 1],
+}
+
+/// The message that came longest after the opt-out.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Slowest {
+    #[serde(rename = "after_seconds", serialize_with = "super::as_seconds")]
+    pub after: Duration,
+    pub file: String,
+    pub line: u64,
+}
+
+/// Recipients by their numbers, each counted once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct People {
+    seen: Vec<u64>,
+    pub count: u64,
+}
+
+const HOUR: u64 = 60 * 60;
+
+/// Delays below these seconds, and not below the ones before, are counted together; and those above.
+pub(super) const DELAYS: [(u64, &str); 9] = [
+    (60, "1 min"),
+    (HOUR, "1 h"),
+    (6 * HOUR, "6 h"),
+    (24 * HOUR, "1 d"),
+    (48 * HOUR, "2 d"),
+    (7 * 24 * HOUR, "7 d"),
+    (14 * 24 * HOUR, "14 d"),
+    (30 * 24 * HOUR, "30 d"),
+    (365 * 24 * HOUR, "1 year"),
+];
+
+impl Findings {
+    pub(super) fn add(&mut self, violation: &Violation) {
+        self.violations += 1;
+        self.people.add(violation.person);
+        for (count, limit) in self.later.iter_mut().zip(Limit::ALL) {
+            *count += u64::from(limit.is_past(violation.suppressed_since, violation.sent_at));
+        }
+        let after = violation.after;
+        *self.days.entry(violation.sent_at.day()).or_default() += 1;
+        self.delays[DELAYS.partition_point(|(end, _)| *end <= after.as_secs())] += 1;
+        if self.slowest.as_ref().is_none_or(|slowest| slowest.after < after) {
+            let (file, line) = (violation.file.to_string(), violation.line);
+            self.slowest = Some(Slowest { after, file, line });
+        }
+    }
+
+    pub(super) fn within_hours(&self) -> u64 {
+        self.violations - self.later[0]
+    }
+}
+
+impl People {
+    fn add(&mut self, person: usize) {
+        let (word, bit) = (person / 64, 1 << (person % 64));
+        if self.seen.len() <= word {
+            self.seen.resize(word + 1, 0);
+        }
+        self.count += u64::from(self.seen[word] & bit == 0);
+        self.seen[word] |= bit;
+    }
+}

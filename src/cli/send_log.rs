@@ -1,0 +1,480 @@
+//! A sender's own log of what it sent: rows with an address, a list and a time, as CSV or NDJSON, compressed
+//! or not. Rows that cannot be read are told with their lines, and the rest goes on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::input::Input;
+use super::progress::Progress;
+use super::recipients::one_address;
+use super::table::{BadRow, Read, Rejects, Row, Rows, parse_time};
+use super::{Context, Failure, lanes, output};
+use crate::ledger::{Canonical, Store, Time};
+use crate::link::{ListId, Scope};
+
+/// Names of columns in lower case and without what joins words; those before are preferred.
+const ADDRESSES: &[&str] = &[
+    "email",
+    "emailaddress",
+    "recipient",
+    "recipientemail",
+    "recipientaddress",
+    "to",
+    "toemail",
+    "toaddress",
+    "rcpt",
+    "rcptto",
+    "mail",
+    "subscriberemail",
+    "address",
+];
+const LISTS: &[&str] =
+    &["list", "listid", "newsletter", "mailinglist", "listname", "scope", "topic"];
+const TIMES: &[&str] = &[
+    "sentat",
+    "sent",
+    "timesent",
+    "senttime",
+    "sentdate",
+    "datesent",
+    "sendtime",
+    "senddate",
+    "time",
+    "timestamp",
+    "datetime",
+    "date",
+    "createdat",
+    "created",
+    "ts",
+];
+const CAMPAIGNS: &[&str] = &["campaign", "campaignid", "campaignname", "mailing", "mailingid"];
+
+/// What is said beside the file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Said {
+    /// The column with the addresses.
+    pub column: Option<String>,
+    /// The column with the lists.
+    pub list_column: Option<String>,
+    /// The column with the times.
+    pub time_column: Option<String>,
+    /// The column with the campaigns.
+    pub campaign_column: Option<String>,
+    /// The list of every row.
+    pub list: Option<ListId>,
+    /// Whether times without an offset are in UTC.
+    pub is_utc: bool,
+}
+
+/// A message, as its row states it.
+#[derive(Clone)]
+pub(super) struct Sent {
+    /// The line in which the row begins.
+    pub line: u64,
+    /// To whom: one address, as written.
+    pub address: String,
+    pub list: ListId,
+    pub at: Time,
+    /// The sender's name for what was sent; `None` where the file states none.
+    pub campaign: Option<String>,
+}
+
+/// How many rows there were, and what is worth a word about them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    pub rows: u64,
+    /// Rows that could not be read.
+    pub bad: u64,
+    /// Messages that were sent before the message in the row before.
+    pub out_of_order: Noted,
+    /// How many messages of each list there were.
+    pub lists: BTreeMap<ListId, Noted>,
+    /// When the first and the last message were sent, by their times.
+    pub span: Option<(Time, Time)>,
+    /// The first message's time and line.
+    first: Option<(Time, u64)>,
+    /// The last message's time.
+    last: Option<Time>,
+}
+
+/// Rows of a kind.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Noted {
+    pub rows: u64,
+    /// The line in which the first of them begins; 0 when there is none.
+    pub first_line: u64,
+}
+
+/// More lists than any sender has: a column with so many different texts names something else.
+const MAX_LISTS: usize = 10_000;
+
+/// Rows that are worked on together, and octets of them.
+const PART: usize = 4096;
+const PART_BYTES: u64 = 1 << 20;
+
+/// A file of messages.
+pub(super) struct SendLog {
+    rows: Rows,
+    /// `None` for a file without rows.
+    columns: Option<Columns>,
+}
+
+/// Where a row states what.
+#[derive(Debug)]
+struct Columns {
+    address: Arc<str>,
+    list: ListFrom,
+    time: Arc<str>,
+    campaign: Option<Arc<str>>,
+    is_utc: bool,
+}
+
+#[derive(Debug)]
+enum ListFrom {
+    Column(Arc<str>),
+    Always(ListId),
+}
+
+/// What comes of some rows.
+struct Part<T> {
+    tally: Tally,
+    bad: Vec<BadRow>,
+    result: T,
+}
+
+impl SendLog {
+    /// The file at `path`; standard input for `-`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or does not say what is needed.
+    pub(super) fn open(path: &Path, said: &Said) -> Result<Self, Failure> {
+        let rows = Rows::begin(Input::open(Some(path))?)?;
+        let name = rows.text().input().name().to_owned();
+        let wrong = |what: String| Failure::new(format!("{name}: {what}"));
+        let columns = match rows.names()? {
+            Some(_) if rows.is_list() => {
+                return Err(wrong(
+                    "one address a line states no times: give a header line and columns".to_owned(),
+                ));
+            }
+            Some(names) => Some(Columns::of(&names, said).map_err(wrong)?),
+            None => None,
+        };
+        Ok(Self { rows, columns })
+    }
+
+    /// What to call it in messages.
+    pub(super) fn name(&self) -> String {
+        self.rows.text().input().name().to_owned()
+    }
+
+    /// Reads it with all cores: `work` makes something of the messages of a part, and `take` is given that
+    /// in the order of the file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read any further, after what was read before was taken; those of `work` and
+    /// `take`.
+    pub(super) fn read<T: Send>(
+        self,
+        bad_rows: &mut BadRows,
+        work: impl Fn(&[Sent]) -> Result<T, Failure> + Sync,
+        mut take: impl FnMut(T) -> Result<(), Failure>,
+    ) -> Result<Tally, Failure> {
+        let name = self.name();
+        let Self { mut rows, columns } = self;
+        let Some(columns) = columns else { return Ok(Tally::default()) };
+        let mut progress = Progress::of(rows.text().done());
+        let (mut tally, mut failure) = (Tally::default(), None);
+        let next = || next_part(&mut rows, &mut failure);
+        let work_on = |sent: &mut Vec<Sent>, part: Vec<Read>| {
+            sent.clear();
+            let (tally, bad) = columns.read_all(part, sent);
+            Ok(Part { tally, bad, result: work(sent)? })
+        };
+        let read = lanes::in_order(next, work_on, |part| {
+            part.bad.iter().try_for_each(|bad| bad_rows.add(&name, bad))?;
+            tally.add(part.tally);
+            if tally.lists.len() > MAX_LISTS {
+                return Err(too_many_lists(&name));
+            }
+            progress.tell(tally.rows);
+            take(part.result)
+        });
+        output::end_progress();
+        read.map(|()| tally)
+    }
+}
+
+fn too_many_lists(name: &str) -> Failure {
+    Failure::new(format!(
+        "{name}: it names more than {MAX_LISTS} lists, which is no column of lists: name the right one with \
+         --list-column NAME, or the one list of this file with --list LIST"
+    ))
+}
+
+/// The next rows, not many and not long; `None` at the end.
+fn next_part(rows: &mut Rows, failure: &mut Option<Failure>) -> Result<Option<Vec<Read>>, Failure> {
+    if let Some(failure) = failure.take() {
+        return Err(failure);
+    }
+    let (mut part, begin) = (Vec::with_capacity(PART), rows.text().bytes());
+    while part.len() < PART && rows.text().bytes() - begin < PART_BYTES {
+        match rows.next() {
+            Ok(Some(row)) => part.push(row),
+            Ok(None) => break,
+            // What was read before it is taken first.
+            Err(reason) => {
+                *failure = Some(reason);
+                break;
+            }
+        }
+    }
+    match failure.take_if(|_| part.is_empty()) {
+        Some(failure) => Err(failure),
+        None => Ok(Some(part).filter(|part| !part.is_empty())),
+    }
+}
+
+impl Columns {
+    fn of(names: &[Arc<str>], said: &Said) -> Result<Self, String> {
+        let column = |named: &Option<String>, usual| find(names, named.as_deref(), usual);
+        let missing = |what: &str, how: &str| {
+            let shown = match names.iter().any(|name| name.contains('@')) {
+                // An address is not repeated in a message.
+                true => "the first line is no header, since it holds an @".to_owned(),
+                false => format!("the columns are {}", names.join(", ")),
+            };
+            format!("which column holds {what}? {shown}: {how}")
+        };
+        let list = match &said.list {
+            Some(list) => ListFrom::Always(list.clone()),
+            None => ListFrom::Column(column(&said.list_column, LISTS)?.ok_or_else(|| {
+                missing(
+                    "the lists",
+                    "name it with --list-column NAME, or say with --list LIST that there is one",
+                )
+            })?),
+        };
+        Ok(Self {
+            address: column(&said.column, ADDRESSES)?
+                .ok_or_else(|| missing("the addresses", "name it with --column NAME"))?,
+            list,
+            time: column(&said.time_column, TIMES)?
+                .ok_or_else(|| missing("the times", "name it with --time-column NAME"))?,
+            campaign: column(&said.campaign_column, CAMPAIGNS)?,
+            is_utc: said.is_utc,
+        })
+    }
+
+    /// Adds the messages to `sent`.
+    fn read_all(&self, part: Vec<Read>, sent: &mut Vec<Sent>) -> (Tally, Vec<BadRow>) {
+        let (mut tally, mut bad) = (Tally::default(), Vec::new());
+        for row in part {
+            tally.rows += 1;
+            match row.and_then(|row| self.read(&row).map_err(|problem| row.bad(problem))) {
+                Ok(one) => {
+                    tally.note(&one);
+                    sent.push(one);
+                }
+                Err(row) => {
+                    tally.bad += 1;
+                    bad.push(row);
+                }
+            }
+        }
+        (tally, bad)
+    }
+
+    fn read(&self, row: &Row) -> Result<Sent, String> {
+        let address = row.text(&self.address);
+        if Canonical::plain(&address).is_none() {
+            one_address(&address)?;
+        }
+        let list = match &self.list {
+            ListFrom::Always(list) => list.clone(),
+            ListFrom::Column(name) => list_in(&row.text(name))?,
+        };
+        let at = parse_time(&row.text(&self.time), self.is_utc)?
+            .ok_or("it does not say when the message was sent")?;
+        let campaign = self.campaign.as_ref().map(|name| row.text(name).into_owned());
+        let campaign = campaign.filter(|name| !name.is_empty());
+        Ok(Sent { line: row.line, address: address.into_owned(), list, at, campaign })
+    }
+}
+
+/// A list as a column names it, or a List-Id header field (RFC 2919 section 3), of which case does not matter
+/// (section 6).
+fn list_in(text: &str) -> Result<ListId, String> {
+    let id =
+        text.strip_suffix('>').and_then(|text| text.rsplit_once('<')).map_or(text, |(_, id)| id);
+    match id {
+        "" => Err("it names no list".to_owned()),
+        id => id.to_ascii_lowercase().parse().map_err(|e| format!("its list: {e}")),
+    }
+}
+
+/// The column that was named, or one that is usually called so; `None` when there is none of the latter.
+fn find(
+    names: &[Arc<str>],
+    named: Option<&str>,
+    usual: &[&str],
+) -> Result<Option<Arc<str>>, String> {
+    let plain = |name: &str| -> String {
+        name.chars().filter(|c| !"-_ .".contains(*c)).flat_map(char::to_lowercase).collect()
+    };
+    let found = match named {
+        Some(wanted) => {
+            let same = names.iter().find(|name| name.eq_ignore_ascii_case(wanted));
+            Some(same.ok_or_else(|| {
+                format!("there is no column {wanted:?}: the columns are {}", names.join(", "))
+            })?)
+        }
+        None => usual.iter().find_map(|usual| names.iter().find(|name| plain(name) == *usual)),
+    };
+    let Some(found) = found else { return Ok(None) };
+    match names.iter().filter(|name| name.eq_ignore_ascii_case(found)).count() {
+        1 => Ok(Some(found.clone())),
+        _ => Err(format!("the column {found:?} is there more than once: rename all but one")),
+    }
+}
+
+impl Tally {
+    pub(super) fn messages(&self) -> u64 {
+        self.rows - self.bad
+    }
+
+    fn note(&mut self, sent: &Sent) {
+        if self.last.is_some_and(|last| sent.at < last) {
+            self.out_of_order.note(1, sent.line);
+        }
+        self.first = self.first.or(Some((sent.at, sent.line)));
+        self.last = Some(sent.at);
+        let (first, last) = self.span.unwrap_or((sent.at, sent.at));
+        self.span = Some((first.min(sent.at), last.max(sent.at)));
+        match self.lists.get_mut(&sent.list) {
+            Some(noted) => noted.note(1, sent.line),
+            None => self.lists.entry(sent.list.clone()).or_default().note(1, sent.line),
+        }
+    }
+
+    /// What follows.
+    fn add(&mut self, next: Self) {
+        self.rows += next.rows;
+        self.bad += next.bad;
+        match (self.last, next.first) {
+            (Some(last), Some((first, line))) if first < last => self.out_of_order.note(1, line),
+            _ => {}
+        }
+        self.out_of_order.note(next.out_of_order.rows, next.out_of_order.first_line);
+        for (list, noted) in next.lists {
+            self.lists.entry(list).or_default().note(noted.rows, noted.first_line);
+        }
+        self.span = match (self.span, next.span) {
+            (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
+            (own, next) => own.or(next),
+        };
+        self.first = self.first.or(next.first);
+        self.last = next.last.or(self.last);
+    }
+
+    /// The lists that no event and no configuration names.
+    ///
+    /// # Errors
+    ///
+    /// When the store or the configuration cannot be read.
+    pub(super) fn unknown_lists(
+        &self,
+        context: &Context,
+        store: &dyn Store,
+    ) -> Result<Vec<(ListId, Noted)>, Failure> {
+        let catalogue = context.config.catalogue()?;
+        let mut unknown = Vec::new();
+        for (list, noted) in &self.lists {
+            if catalogue.list(list).is_none() && !store.knows(&Scope::from(list.clone()))? {
+                unknown.push((list.clone(), noted.clone()));
+            }
+        }
+        Ok(unknown)
+    }
+}
+
+impl Noted {
+    fn note(&mut self, rows: u64, first_line: u64) {
+        if self.rows == 0 {
+            self.first_line = first_line;
+        }
+        self.rows += rows;
+    }
+}
+
+/// Rows that could not be read: the first are told, and all go to a file where one is named.
+pub(super) struct BadRows {
+    count: u64,
+    kinds: Kinds,
+    rejects: Option<Rejects>,
+}
+
+/// How many rows could not be read for each reason; those of rare reasons together.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Kinds(BTreeMap<String, Noted>);
+
+impl Kinds {
+    /// So many reasons are told apart.
+    const MOST: usize = 20;
+
+    fn note(&mut self, bad: &BadRow) {
+        let is_known = self.0.contains_key(&bad.problem) || self.0.len() < Self::MOST;
+        let kind = if is_known { &bad.problem } else { "other reasons" };
+        self.0.entry(kind.to_owned()).or_default().note(1, bad.line);
+    }
+
+    /// The reasons, in order.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&str, &Noted)> {
+        self.0.iter().map(|(reason, noted)| (reason.as_str(), noted))
+    }
+}
+
+impl BadRows {
+    /// So many are told.
+    const TOLD: u64 = 20;
+
+    pub(super) fn to(file: Option<PathBuf>) -> Self {
+        Self { count: 0, kinds: Kinds::default(), rejects: file.map(Rejects::to) }
+    }
+
+    fn add(&mut self, name: &str, bad: &BadRow) -> Result<(), Failure> {
+        self.count += 1;
+        self.kinds.note(bad);
+        if self.count <= Self::TOLD {
+            output::end_progress();
+            output::error(&format!("{name}, line {}: {}", bad.line, bad.problem));
+        }
+        self.rejects.as_mut().map_or(Ok(()), |rejects| rejects.add(bad))
+    }
+
+    /// Says how many more there were, and returns why.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub(super) fn finish(mut self) -> Result<Kinds, Failure> {
+        if let Some(rejects) = &mut self.rejects {
+            rejects.finish()?;
+        }
+        let place = match &self.rejects {
+            Some(rejects) => format!("all are in {}", rejects.path().display()),
+            None => "--bad FILE keeps them all".to_owned(),
+        };
+        match self.count.saturating_sub(Self::TOLD) {
+            0 => {}
+            more => output::error(&format!("{more} more rows could not be read; {place}")),
+        }
+        Ok(self.kinds)
+    }
+}
