@@ -26,6 +26,7 @@ mod staging;
 mod standing;
 mod stats;
 mod store;
+mod tally;
 mod time;
 mod unclaimed;
 mod view;
@@ -53,6 +54,7 @@ pub use store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store, Survey,
     Surveyed, Verification,
 };
+pub use tally::{Acts, By, Counted, Group, Tally, TallyRow, interval, rows};
 pub use time::{Time, TimeError};
 pub use unclaimed::{Unclaimed, UnclaimedClick, UnclaimedClicks};
 pub use view::{EventView, SuppressionView};
