@@ -601,3 +601,57 @@ fn what_is_no_send_log_is_refused_with_its_place() {
         &["more than 10000 lists", "--list-column"],
     );
 }
+
+#[test]
+fn the_page_stands_alone_and_masks_addresses() {
+    let place = Place::with_store();
+    let out = records(&place, &["suppress", "bob@example.org", "--list", WEEKLY]);
+    records(&place, &["suppress", "carol@example.net", "--all", "--reason", "complaint"]);
+    let day = 86_400_000;
+    let mut log = Log::default();
+    for n in 0..30 {
+        log.too_many("bob@example.org", WEEKLY, out + n * day, out);
+        log.fine("alice@example.org", WEEKLY, out + n * day);
+    }
+    log.too_many("\"<i>&\"@example.org", "other.example.net", out + day, out);
+    log.too_many("Carol@example.net", "other.example.net", out + day, out);
+    let content = log.ndjson() + "{\"to\":\"nobody\"}\n";
+    place.done(&["suppress", "\"<i>&\"@example.org", "--all"]);
+    fs::write(place.path().join("sent.ndjson"), content).expect("written");
+    let page = |options: &[&str]| {
+        let output = place
+            .run(&[&["audit", "sends", "sent.ndjson", "--html", "sent.html"], options].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        fs::read_to_string(place.path().join("sent.html")).expect("the page")
+    };
+    let masked = page(&[]);
+    for part in [
+        "b***@example.org",
+        "C***@example.net",
+        "Of 62 messages, 32 were sent",
+        "3 recipients",
+        "48 hours",
+        "<svg",
+        "sent.ndjson, line 59",
+        "complaint",
+    ] {
+        assert!(masked.contains(part), "{part:?} is not in {masked}");
+    }
+    for part in ["bob@", "arol@", "<script", "http:", "https:", "<link", "url(", "<i>"] {
+        assert!(!masked.contains(part), "{part:?} is in {masked}");
+    }
+    let whole = page(&["--addresses"]);
+    assert!(whole.contains("bob@example.org") && whole.contains("Carol@example.net"));
+    assert!(!whole.contains("<i>") && whole.contains("&lt;i&gt;&amp;"), "{whole}");
+    let refused = place.run(&["audit", "sends", "sent.ndjson", "--html", "no/such/directory.html"]);
+    assert_eq!(refused.status.code(), Some(2));
+    // Nothing to find is said too.
+    fs::write(
+        place.path().join("fine.csv"),
+        format!("email,list,time\na@x.org,{WEEKLY},{}\n", shown(out)),
+    )
+    .expect("written");
+    place.done(&["audit", "sends", "fine.csv", "--html", "fine.html"]);
+    let fine = fs::read_to_string(place.path().join("fine.html")).expect("the page");
+    assert!(fine.contains("None of 1 messages") && !fine.contains("<svg"), "{fine}");
+}
