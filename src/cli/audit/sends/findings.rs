@@ -26,7 +26,7 @@ pub(super) struct Findings {
 }
 
 /// So many messages stand in a page.
-const MOST_LISTED: usize = 1000;
+const MOST_LISTED: usize = 500;
 
 /// The message that came longest after the opt-out.
 #[derive(Debug, Clone, Serialize)]

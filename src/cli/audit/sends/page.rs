@@ -2,7 +2,7 @@
 
 use super::findings::{DELAYS, Findings};
 use super::limits::{DAY_MILLIS, Limit, shown};
-use super::views::{Summary, Violation};
+use super::views::Summary;
 use crate::cli::html::{self, Bar, Column, Columns, Document, Made, Table, count};
 use crate::cli::output::or_dash;
 use crate::ledger::Time;
@@ -25,7 +25,6 @@ pub(super) fn page(
         add_days(&mut page, findings);
         page.heading("How long after the opt-out");
         add_delays(&mut page, findings);
-        page.table(limits(summary));
         page.heading_on_new_page("The messages");
         if summary.violations > findings.listed.len() as u64 {
             page.paragraph(format!(
@@ -72,6 +71,10 @@ fn facts(summary: &Summary) -> Vec<(String, String)> {
         fact("from before the history begins", count(summary.before_history));
     }
     if let Some(slowest) = &summary.slowest_effect {
+        fact("within 48 hours", count(summary.within_48_hours));
+        for (limit, later) in Limit::ALL.iter().zip(summary.later()) {
+            fact(&format!("later than {}", limit.name()), count(later));
+        }
         let place = format!("{}, line {}", slowest.file, slowest.line);
         fact("slowest effect", format!("{} ({place})", shown(slowest.after)));
     }
@@ -132,71 +135,57 @@ fn add_delays(page: &mut Document, findings: &Findings) {
     for (name, messages) in &delays {
         table.row(vec![name.clone(), count(*messages)]);
     }
-    // How many bars end by then; where it depends on the day of the opt-out, the latest.
+    // How many bars end by then: where that depends on the day of the opt-out, at the latest.
     let place =
         |days: u64| DELAYS.iter().take_while(|(end, _)| *end <= days * 24 * 60 * 60).count() as f64;
-    let limit = |name: &str, days| html::Limit { name: name.to_owned(), place: place(days) };
+    let limits = Limit::ALL.iter().zip([2, 3, 15]);
+    let limits = limits
+        .map(|(limit, days)| html::Limit { name: limit.name().to_owned(), place: place(days) });
     page.columns(
         &Columns {
             title: "Messages by their delay after the opt-out".to_owned(),
             about: "A bar for each range of delays, of unequal lengths; the numbers are in the table below."
                 .to_owned(),
             bars: delays.into_iter().map(|(name, messages)| (name, Bar::from(messages))).collect(),
-            limits: vec![
-                limit("48 hours", 2),
-                limit("2 days end", 3),
-                limit("10 business days end", 15),
-            ],
+            limits: limits.collect(),
         },
         table,
     );
 }
 
-fn limits(summary: &Summary) -> Table {
-    let columns = vec![Column::text("limit"), Column::number("messages")];
-    let mut table = Table::new("Against three limits", columns);
-    table.row(vec!["within 48 hours".to_owned(), count(summary.within_48_hours)]);
-    for (limit, later) in Limit::ALL.iter().zip(summary.later()) {
-        table.row(vec![format!("later than {}", limit.name()), count(later)]);
+fn messages(findings: &Findings, with_file: bool, with_addresses: bool) -> Table {
+    // On paper there is no room for what nobody needs.
+    let with_occurred = findings.listed.iter().any(|own| own.occurred.is_some());
+    let mut columns: Vec<_> =
+        ["recipient", "list", "sent", "after", "suppressed since"].map(Column::text).into();
+    columns.extend(with_occurred.then(|| Column::text("source's own date")));
+    columns.push(Column::text("reason and scope"));
+    columns.extend(["event", "line"].map(Column::number));
+    let caption = "Messages to suppressed recipients, as the send log has them";
+    let mut table = Table::new(caption, columns);
+    for own in &findings.listed {
+        let recipient = match with_addresses {
+            true => own.recipient.clone(),
+            false => masked(&own.recipient),
+        };
+        let mut cells = vec![
+            recipient,
+            own.list.to_string(),
+            in_two(own.sent_at),
+            shown(own.after),
+            in_two(own.suppressed_since),
+        ];
+        cells.extend(with_occurred.then(|| or_dash(own.occurred.map(Time::day))));
+        cells.push(format!("{} {}", own.reason.name(), own.scope));
+        cells.extend([own.event.to_string(), own.place(with_file)]);
+        table.row(cells);
     }
     table
 }
 
-fn messages(findings: &Findings, with_file: bool, with_addresses: bool) -> Table {
-    let columns = [
-        "recipient",
-        "list",
-        "sent",
-        "after",
-        "suppressed since",
-        "source's own date",
-        "reason",
-        "scope",
-    ];
-    let mut columns: Vec<_> = columns.into_iter().map(Column::text).collect();
-    columns.extend(["event", "line"].map(Column::number));
-    let mut table =
-        Table::new("Messages to suppressed recipients, as the send log has them", columns);
-    for own in &findings.listed {
-        let Violation { recipient, list, sent_at, suppressed_since, occurred, scope, .. } = own;
-        let recipient = match with_addresses {
-            true => recipient.clone(),
-            false => masked(recipient),
-        };
-        table.row(vec![
-            recipient,
-            list.to_string(),
-            sent_at.to_string(),
-            shown(own.after),
-            suppressed_since.to_string(),
-            or_dash(*occurred),
-            own.reason.name().to_owned(),
-            scope.to_string(),
-            own.event.to_string(),
-            own.place(with_file),
-        ]);
-    }
-    table
+/// A time that may be broken between its day and its hour.
+fn in_two(time: Time) -> String {
+    time.to_string().replace('T', " ")
 }
 
 /// The first letter and the domain.
