@@ -20,6 +20,7 @@ mod overload;
 mod page;
 mod readers;
 mod scrub;
+mod sends;
 mod store;
 mod unclaimed;
 mod webhook;
