@@ -1,6 +1,7 @@
 //! `optout report`
 
 mod page;
+mod sends;
 
 use std::path::PathBuf;
 
@@ -20,9 +21,15 @@ use crate::ledger::{Acts, By, Counted, Group, Span, Store, Tally, TallyRow, Time
 ///
 /// Of campaigns, lists and other names, the 1,000 of which most happened have a row each, and the rest is
 /// one row, "others". Days and weeks (ISO 8601) are those of UTC.
+///
+/// With send logs, opt-outs and complaints are shown per 1,000 messages sent to the same list, of the same
+/// campaign, on the same day or in the same week, with their 95 % interval (Wilson's score). Messages are
+/// counted as the logs state them: logs that lack some of the time make rates of that time too high. Where
+/// nothing is known of what was sent, or more happened than was sent, there is no rate.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  optout report\n  \
     optout report --by week --since 2026-01-01T00:00:00Z --html report.html\n  \
+    optout report --by campaign --sends sent-2026-01.csv.gz --csv\n  \
     optout report --by list --since 2026-02-01T00:00:00Z --beside 2026-01-01T00:00:00Z..2026-02-01T00:00:00Z")]
 pub(super) struct Report {
     /// What to tell apart: list, campaign, reason, why (as recipients said), source, day or week; may be
@@ -41,6 +48,9 @@ pub(super) struct Report {
     /// Count this period too, such as the one before a change, and show both side by side
     #[arg(long, value_name = "FROM..TO", value_parser = period)]
     beside: Option<Span>,
+
+    #[command(flatten)]
+    sends: sends::Sends,
 
     /// Print CSV with a header
     #[arg(long, conflicts_with = "json")]
@@ -97,8 +107,9 @@ impl Report {
             output::end_progress();
             told?;
         }
+        let logged = self.sends.count(&mut tallies, context, &store)?;
         let now = store.moment(context.now())?;
-        let counts = Counts { by: self.by.clone(), tallies, now };
+        let counts = Counts { by: self.by, tallies, now, sent_between: logged.span };
         if let Some(path) = &self.html {
             page::page(&counts, &store, upto)?.write(path, 0o644)?;
             return Ok(Status::Done);
@@ -117,6 +128,8 @@ struct Counts {
     by: Vec<By>,
     tallies: Vec<Tally>,
     now: Time,
+    /// When the first and the last message of the send logs were sent.
+    sent_between: Option<(Time, Time)>,
 }
 
 /// A row for programs: one group in one period.
@@ -165,11 +178,7 @@ impl Rate {
     }
 
     fn shown(self) -> String {
-        format!("{:.2}", self.value)
-    }
-
-    fn bounds(self) -> String {
-        format!("{:.2} to {:.2}", self.low, self.high)
+        format!("{:.2} ({:.2} to {:.2})", self.value, self.low, self.high)
     }
 }
 
@@ -213,7 +222,7 @@ impl Line {
 fn name(group: &Group) -> String {
     match group {
         Group::Named(name) => name.clone(),
-        Group::Unnamed => "-".to_owned(),
+        Group::Unnamed => "(none)".to_owned(),
         Group::Others(Some(count)) => format!("others ({count})"),
         Group::Others(None) => "others".to_owned(),
     }
@@ -221,12 +230,18 @@ fn name(group: &Group) -> String {
 
 /// A period in words.
 fn in_words(span: &Span) -> String {
-    match (span.since, span.until) {
+    match (span.since.map(briefly), span.until.map(briefly)) {
         (None, None) => "all time".to_owned(),
         (Some(since), None) => format!("since {since}"),
         (None, Some(until)) => format!("before {until}"),
         (Some(since), Some(until)) => format!("{since} to {until}"),
     }
+}
+
+/// A time, of which midnight is left out.
+fn briefly(time: Time) -> String {
+    let text = time.to_string();
+    text.strip_suffix("T00:00:00.000Z").map(str::to_owned).unwrap_or(text)
 }
 
 impl Counts {
@@ -308,10 +323,10 @@ impl Shown {
         head.extend(self.acts.iter().map(|&n| (names[n].0.to_owned(), true)));
         let of_sent = |name: &str| (name.to_owned(), true);
         if self.sent {
-            head.extend(["sent", "opt-outs per 1,000", "95 % interval"].map(of_sent));
+            head.extend(["sent", "opt-outs per 1,000 (95 % interval)"].map(of_sent));
         }
         if self.complaints {
-            head.extend(["complaints per 1,000", "95 % interval"].map(of_sent));
+            head.push(of_sent("complaints per 1,000 (95 % interval)"));
         }
         head
     }
@@ -327,16 +342,13 @@ impl Shown {
             }
             let numbers = acts.each();
             cells.extend(self.acts.iter().map(|&n| html::count(numbers[n].1)));
-            let rate = |count| {
-                let rate = Rate::of(count, sent);
-                [output::or_dash(rate.map(Rate::shown)), output::or_dash(rate.map(Rate::bounds))]
-            };
+            let rate = |count| output::or_dash(Rate::of(count, sent).map(Rate::shown));
             if self.sent {
                 cells.push(output::or_dash(Some(sent).filter(|&sent| sent > 0).map(html::count)));
-                cells.extend(rate(acts.opt_outs));
+                cells.push(rate(acts.opt_outs));
             }
             if self.complaints {
-                cells.extend(rate(acts.complaints));
+                cells.push(rate(acts.complaints));
             }
             Some(cells)
         };

@@ -3,16 +3,16 @@
 use super::super::html::{Bar, Column, Columns, Document, Group, Made, Rows, Table, count};
 use super::super::{Failure, output};
 use super::{Counts, Rate, Shown, in_words, name};
-use crate::ledger::{By, Counted, Store, TallyRow};
+use crate::ledger::{self, By, Counted, Store, TallyRow};
 
 pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Document, Failure> {
     let made = Made { at: counts.now, store: store.name().to_owned(), upto };
     let mut page = Document::new("Who left, and who came back", made);
     let is_sent_known = counts.tallies.iter().any(|tally| tally.total.sent > 0);
     page.paragraph(
-        "Counted is what changed something, so repeats are not, when it was recorded. An opt-out or a pause \
-         that was taken back is counted as such and as an undo. Who left several lists at once is counted \
-         for each. Days and weeks are those of UTC.",
+        "What changed something is counted, as of when it was recorded; repeats are not. An opt-out or a \
+         pause that was taken back is counted as such, and as an undo. Who left several lists at once is \
+         counted for each. Days and weeks are those of UTC.",
     );
     if is_sent_known {
         page.paragraph(
@@ -22,13 +22,17 @@ pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Docu
              concludes nothing from them.",
         );
     }
+    if let Some((first, last)) = counts.sent_between {
+        page.paragraph(format!("The send logs hold messages from {first} to {last}."));
+    }
     for tally in &counts.tallies {
         page.facts(facts(&tally.total, in_words(&tally.span)));
     }
     let shown = Shown::of(counts);
     for &by in &counts.by {
         let rows = counts.rows(by);
-        if rows.is_empty() {
+        // Nothing has a name: that says no more than the total.
+        if rows.iter().all(|row| row.group == ledger::Group::Unnamed) {
             continue;
         }
         page.heading(format!("By {}", thing(by)));
@@ -51,9 +55,12 @@ fn facts(total: &Counted, period: String) -> Vec<(String, String)> {
     facts.extend(happened.map(|(name, number)| (capital(name), count(number))));
     if total.sent > 0 {
         facts.push(("Messages sent".to_owned(), count(total.sent)));
-        let rate = Rate::of(total.acts.opt_outs, total.sent);
-        let shown = |rate: Rate| format!("{} (95 % interval {})", rate.shown(), rate.bounds());
-        facts.push(("Opt-outs per 1,000 sent".to_owned(), output::or_dash(rate.map(shown))));
+        for (name, number) in
+            [("Opt-outs", total.acts.opt_outs), ("Complaints", total.acts.complaints)]
+        {
+            let rate = Rate::of(number, total.sent).map(Rate::shown);
+            facts.push((format!("{name} per 1,000 sent (95 % interval)"), output::or_dash(rate)));
+        }
     }
     facts
 }
@@ -86,14 +93,14 @@ fn section(
     period: &str,
 ) {
     let measure = Measure::of(by, rows);
-    let title = format!("{} by {}{period}", measure.title(), thing(by));
+    let title = format!("{} by {}{}{period}", measure.what(), thing(by), measure.how());
     let head = shown.head(counts, thing(by));
     let column = |(name, is_number): (String, bool)| match is_number {
         true => Column::number(capital(&name)),
         false => Column::text(capital(&name)),
     };
     let columns: Vec<_> = head.into_iter().map(column).collect();
-    let mut table = Table::new(format!("{title}: the numbers"), columns);
+    let mut table = Table::new(format!("Numbers by {}{period}", thing(by)), columns);
     rows.iter().flat_map(|row| shown.cells(counts, row)).for_each(|cells| table.row(cells));
     let about = format!("A bar for each {}. The numbers are in the table that follows.", thing(by));
     if !by.is_dated() {
@@ -138,9 +145,16 @@ impl Measure {
         }
     }
 
-    fn title(self) -> &'static str {
+    fn how(self) -> &'static str {
         match self {
-            Self::Rate => "Opt-outs per 1,000 sent, with 95 % intervals",
+            Self::Rate => ", with 95 % intervals",
+            _ => "",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Rate => "Opt-outs per 1,000 sent",
             Self::OptOuts => "Opt-outs",
             Self::SaidWhy => "Reasons given",
             Self::Everything => "Everything counted",
