@@ -18,6 +18,7 @@ mod openapi;
 mod overload;
 mod page;
 mod readers;
+mod report;
 mod scrub;
 mod store;
 mod unclaimed;

@@ -2,7 +2,7 @@
 
 use super::super::html::{Bar, Column, Columns, Document, Group, Made, Rows, Table, count};
 use super::super::{Failure, output};
-use super::{Counts, Rate, Shown, in_words, name};
+use super::{Counts, Rate, in_words, name, table};
 use crate::ledger::{self, By, Counted, Store, TallyRow};
 
 pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Document, Failure> {
@@ -28,7 +28,6 @@ pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Docu
     for tally in &counts.tallies {
         page.facts(facts(&tally.total, in_words(&tally.span)));
     }
-    let shown = Shown::of(counts);
     for &by in &counts.by {
         let rows = counts.rows(by);
         // Nothing has a name: that says no more than the total.
@@ -37,11 +36,11 @@ pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Docu
         }
         page.heading(format!("By {}", thing(by)));
         match by.is_dated() && counts.tallies.len() > 1 {
-            false => section(&mut page, counts, &shown, by, &rows, ""),
+            false => section(&mut page, counts, by, &rows, ""),
             // Dates of two periods do not fall together: each has a plot of its own.
             true => (0..counts.tallies.len()).for_each(|n| {
                 let period = format!(", {}", in_words(&counts.tallies[n].span));
-                section(&mut page, counts, &shown, by, &only(n, &rows), &period);
+                section(&mut page, counts, by, &only(n, &rows), &period);
             }),
         }
     }
@@ -84,24 +83,17 @@ fn thing(by: By) -> &'static str {
     }
 }
 
-fn section(
-    page: &mut Document,
-    counts: &Counts,
-    shown: &Shown,
-    by: By,
-    rows: &[TallyRow],
-    period: &str,
-) {
+fn section(page: &mut Document, counts: &Counts, by: By, rows: &[TallyRow], period: &str) {
     let measure = Measure::of(by, rows);
     let title = format!("{} by {}{}{period}", measure.what(), thing(by), measure.how());
-    let head = shown.head(counts, thing(by));
-    let column = |(name, is_number): (String, bool)| match is_number {
-        true => Column::number(capital(&name)),
-        false => Column::text(capital(&name)),
+    let shown = table::Columns::of(rows, &counts.tallies);
+    let column = |(name, is_number): (&str, bool)| match is_number {
+        true => Column::number(capital(name)),
+        false => Column::text(capital(name)),
     };
-    let columns: Vec<_> = head.into_iter().map(column).collect();
+    let columns = shown.head(thing(by)).into_iter().map(column).collect();
     let mut table = Table::new(format!("Numbers by {}{period}", thing(by)), columns);
-    rows.iter().flat_map(|row| shown.cells(counts, row)).for_each(|cells| table.row(cells));
+    rows.iter().flat_map(|row| shown.cells(row)).for_each(|cells| table.row(cells));
     let about = format!("A bar for each {}. The numbers are in the table that follows.", thing(by));
     if !by.is_dated() {
         let legend = match counts.tallies.len() {
@@ -111,7 +103,9 @@ fn section(
         let bars =
             |row: &TallyRow| row.periods.iter().map(|counted| measure.bar((*counted)?)).collect();
         let group = |row: &TallyRow| Group { name: name(&row.group), bars: bars(row) };
-        let groups = rows.iter().map(group).collect();
+        // Those without a rate are in the table alone.
+        let is_known = |group: &Group| group.bars.iter().any(Option::is_some);
+        let groups = rows.iter().map(group).filter(is_known).collect();
         return page.rows(&Rows { title, about, legend, groups }, table);
     }
     let bar = |row: &TallyRow| {
