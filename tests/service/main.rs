@@ -19,6 +19,7 @@ mod openapi;
 mod overload;
 mod page;
 mod readers;
+mod report;
 mod scrub;
 mod sends;
 mod store;

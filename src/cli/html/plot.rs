@@ -241,9 +241,9 @@ fn band(intervals: &[Option<(f64, f64)>], up: impl Fn(f64) -> f64) -> Option<Str
 impl Rows {
     /// Draws as many groups as fit a page; the title says so where there are more.
     pub(super) fn draw(&self, table: Table) -> Drawing {
-        const NAME: f64 = 18.0;
-        const BAR: f64 = 14.0;
-        const GAP: f64 = 8.0;
+        const NAME: f64 = 17.0;
+        const BAR: f64 = 16.0;
+        const GAP: f64 = 6.0;
         let each = self.groups.iter().map(|group| group.bars.len()).max().unwrap_or(1).max(1);
         // Two bars take less than two groups of one.
         let drawn = (2 * MOST_ROWS / (1 + each)).min(self.groups.len());

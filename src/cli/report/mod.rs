@@ -1,14 +1,18 @@
 //! `optout report`
 
+mod line;
 mod page;
+mod sends;
+mod table;
 
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
-use super::{Context, Failure, Status, html, output};
-use crate::ledger::{Acts, By, Counted, Group, Span, Store, Tally, TallyRow, Time, interval, rows};
+use super::{Context, Failure, Status, output};
+use crate::ledger::{By, Group, Span, Store, Tally, TallyRow, Time, interval, rows};
+use line::Line;
+use table::Columns;
 
 /// Count who left and who came back, beside what was sent
 ///
@@ -20,9 +24,15 @@ use crate::ledger::{Acts, By, Counted, Group, Span, Store, Tally, TallyRow, Time
 ///
 /// Of campaigns, lists and other names, the 1,000 of which most happened have a row each, and the rest is
 /// one row, "others". Days and weeks (ISO 8601) are those of UTC.
+///
+/// With send logs, opt-outs and complaints are shown per 1,000 messages sent to the same list, of the same
+/// campaign, on the same day or in the same week, with their 95 % interval (Wilson's score). Messages are
+/// counted as the logs state them: logs that lack some of the time make rates of that time too high. Where
+/// nothing is known of what was sent, or more happened than was sent, there is no rate.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  optout report\n  \
     optout report --by week --since 2026-01-01T00:00:00Z --html report.html\n  \
+    optout report --by campaign --sends sent-2026-01.csv.gz --csv\n  \
     optout report --by list --since 2026-02-01T00:00:00Z --beside 2026-01-01T00:00:00Z..2026-02-01T00:00:00Z")]
 pub(super) struct Report {
     /// What to tell apart: list, campaign, reason, why (as recipients said), source, day or week; may be
@@ -41,6 +51,9 @@ pub(super) struct Report {
     /// Count this period too, such as the one before a change, and show both side by side
     #[arg(long, value_name = "FROM..TO", value_parser = period)]
     beside: Option<Span>,
+
+    #[command(flatten)]
+    sends: sends::Sends,
 
     /// Print CSV with a header
     #[arg(long, conflicts_with = "json")]
@@ -97,8 +110,9 @@ impl Report {
             output::end_progress();
             told?;
         }
+        let logged = self.sends.count(&mut tallies, context, &store)?;
         let now = store.moment(context.now())?;
-        let counts = Counts { by: self.by.clone(), tallies, now };
+        let counts = Counts { by: self.by, tallies, now, sent_between: logged.span };
         if let Some(path) = &self.html {
             page::page(&counts, &store, upto)?.write(path, 0o644)?;
             return Ok(Status::Done);
@@ -117,33 +131,8 @@ struct Counts {
     by: Vec<By>,
     tallies: Vec<Tally>,
     now: Time,
-}
-
-/// A row for programs: one group in one period.
-#[derive(Serialize)]
-struct Line {
-    by: &'static str,
-    group: Option<String>,
-    /// How many groups are in the row, where that is known.
-    groups: Option<u64>,
-    since: Option<Time>,
-    until: Option<Time>,
-    opt_outs: u64,
-    complaints: u64,
-    bounces: u64,
-    manual: u64,
-    pauses: u64,
-    undos: u64,
-    returns: u64,
-    imported: u64,
-    said_why: u64,
-    sent: Option<u64>,
-    opt_outs_per_thousand: Option<f64>,
-    opt_outs_per_thousand_low: Option<f64>,
-    opt_outs_per_thousand_high: Option<f64>,
-    complaints_per_thousand: Option<f64>,
-    complaints_per_thousand_low: Option<f64>,
-    complaints_per_thousand_high: Option<f64>,
+    /// When the first and the last message of the send logs were sent.
+    sent_between: Option<(Time, Time)>,
 }
 
 /// How many of a thousand, and between which bounds that is, by the 95 % interval.
@@ -165,47 +154,7 @@ impl Rate {
     }
 
     fn shown(self) -> String {
-        format!("{:.2}", self.value)
-    }
-
-    fn bounds(self) -> String {
-        format!("{:.2} to {:.2}", self.low, self.high)
-    }
-}
-
-impl Line {
-    fn new(by: &'static str, group: &Group, span: Span, counted: &Counted) -> Self {
-        let Counted { acts, sent } = *counted;
-        let opt_outs = Rate::of(acts.opt_outs, sent);
-        let complaints = Rate::of(acts.complaints, sent);
-        let (group, groups) = match group {
-            Group::Named(name) => (Some(name.clone()), Some(1)),
-            Group::Unnamed => (None, Some(1)),
-            Group::Others(count) => (Some("others".to_owned()), *count),
-        };
-        Self {
-            by,
-            group,
-            groups,
-            since: span.since,
-            until: span.until,
-            opt_outs: acts.opt_outs,
-            complaints: acts.complaints,
-            bounces: acts.bounces,
-            manual: acts.manual,
-            pauses: acts.pauses,
-            undos: acts.undos,
-            returns: acts.returns,
-            imported: acts.imported,
-            said_why: acts.said_why,
-            sent: Some(sent).filter(|&sent| sent > 0),
-            opt_outs_per_thousand: opt_outs.map(|rate| rate.value),
-            opt_outs_per_thousand_low: opt_outs.map(|rate| rate.low),
-            opt_outs_per_thousand_high: opt_outs.map(|rate| rate.high),
-            complaints_per_thousand: complaints.map(|rate| rate.value),
-            complaints_per_thousand_low: complaints.map(|rate| rate.low),
-            complaints_per_thousand_high: complaints.map(|rate| rate.high),
-        }
+        format!("{:.2} ({:.2} to {:.2})", self.value, self.low, self.high)
     }
 }
 
@@ -213,7 +162,7 @@ impl Line {
 fn name(group: &Group) -> String {
     match group {
         Group::Named(name) => name.clone(),
-        Group::Unnamed => "-".to_owned(),
+        Group::Unnamed => "(none)".to_owned(),
         Group::Others(Some(count)) => format!("others ({count})"),
         Group::Others(None) => "others".to_owned(),
     }
@@ -221,12 +170,18 @@ fn name(group: &Group) -> String {
 
 /// A period in words.
 fn in_words(span: &Span) -> String {
-    match (span.since, span.until) {
+    match (span.since.map(briefly), span.until.map(briefly)) {
         (None, None) => "all time".to_owned(),
         (Some(since), None) => format!("since {since}"),
         (None, Some(until)) => format!("before {until}"),
         (Some(since), Some(until)) => format!("{since} to {until}"),
     }
+}
+
+/// A time, of which midnight is left out.
+fn briefly(time: Time) -> String {
+    let text = time.to_string();
+    text.strip_suffix("T00:00:00.000Z").map(str::to_owned).unwrap_or(text)
 }
 
 impl Counts {
@@ -265,81 +220,16 @@ impl Counts {
     }
 
     fn print(&self, output: &mut output::Output) -> Result<(), Failure> {
-        let columns = Shown::of(self);
         for (by, rows) in self.sections() {
-            let table: Vec<_> = rows.iter().flat_map(|row| columns.cells(self, row)).collect();
-            let head = columns.head(self, by);
-            let head: Vec<_> = head.iter().map(|(name, _)| name.as_str()).collect();
+            let columns = Columns::of(&rows, &self.tallies);
+            let table: Vec<_> = rows.iter().flat_map(|row| columns.cells(row)).collect();
+            let head = columns.head(by);
+            let head: Vec<_> = head.iter().map(|(name, _)| *name).collect();
             output.table(&head, &table)?;
             if !table.is_empty() {
                 output.line("")?;
             }
         }
         Ok(())
-    }
-}
-
-/// Which columns there is something in.
-struct Shown {
-    acts: Vec<usize>,
-    sent: bool,
-    complaints: bool,
-}
-
-impl Shown {
-    fn of(counts: &Counts) -> Self {
-        let any =
-            |is: &dyn Fn(&Counted) -> bool| counts.tallies.iter().any(|tally| is(&tally.total));
-        let happened = |&n: &usize| n == 0 || any(&|total| total.acts.each()[n].1 > 0);
-        Self {
-            acts: (0..Acts::default().each().len()).filter(happened).collect(),
-            sent: any(&|total| total.sent > 0),
-            complaints: any(&|total| total.sent > 0 && total.acts.complaints > 0),
-        }
-    }
-
-    /// What the columns are called, and whether they hold numbers.
-    fn head(&self, counts: &Counts, by: &str) -> Vec<(String, bool)> {
-        let mut head = vec![(by.to_owned(), false)];
-        if counts.tallies.len() > 1 {
-            head.push(("period".to_owned(), false));
-        }
-        let names = Acts::default().each();
-        head.extend(self.acts.iter().map(|&n| (names[n].0.to_owned(), true)));
-        let of_sent = |name: &str| (name.to_owned(), true);
-        if self.sent {
-            head.extend(["sent", "opt-outs per 1,000", "95 % interval"].map(of_sent));
-        }
-        if self.complaints {
-            head.extend(["complaints per 1,000", "95 % interval"].map(of_sent));
-        }
-        head
-    }
-
-    /// The cells of a row, one line for each period.
-    fn cells(&self, counts: &Counts, row: &TallyRow) -> Vec<Vec<String>> {
-        let periods = row.periods.iter().zip(&counts.tallies);
-        let line = |(counted, tally): (&Option<Counted>, &Tally)| {
-            let Counted { acts, sent } = (*counted)?;
-            let mut cells = vec![name(&row.group)];
-            if counts.tallies.len() > 1 {
-                cells.push(in_words(&tally.span));
-            }
-            let numbers = acts.each();
-            cells.extend(self.acts.iter().map(|&n| html::count(numbers[n].1)));
-            let rate = |count| {
-                let rate = Rate::of(count, sent);
-                [output::or_dash(rate.map(Rate::shown)), output::or_dash(rate.map(Rate::bounds))]
-            };
-            if self.sent {
-                cells.push(output::or_dash(Some(sent).filter(|&sent| sent > 0).map(html::count)));
-                cells.extend(rate(acts.opt_outs));
-            }
-            if self.complaints {
-                cells.extend(rate(acts.complaints));
-            }
-            Some(cells)
-        };
-        periods.filter_map(line).collect()
     }
 }

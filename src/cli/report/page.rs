@@ -2,17 +2,17 @@
 
 use super::super::html::{Bar, Column, Columns, Document, Group, Made, Rows, Table, count};
 use super::super::{Failure, output};
-use super::{Counts, Rate, Shown, in_words, name};
-use crate::ledger::{By, Counted, Store, TallyRow};
+use super::{Counts, Rate, in_words, name, table};
+use crate::ledger::{self, By, Counted, Store, TallyRow};
 
 pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Document, Failure> {
     let made = Made { at: counts.now, store: store.name().to_owned(), upto };
     let mut page = Document::new("Who left, and who came back", made);
     let is_sent_known = counts.tallies.iter().any(|tally| tally.total.sent > 0);
     page.paragraph(
-        "Counted is what changed something, so repeats are not, when it was recorded. An opt-out or a pause \
-         that was taken back is counted as such and as an undo. Who left several lists at once is counted \
-         for each. Days and weeks are those of UTC.",
+        "What changed something is counted, as of when it was recorded; repeats are not. An opt-out or a \
+         pause that was taken back is counted as such, and as an undo. Who left several lists at once is \
+         counted for each. Days and weeks are those of UTC.",
     );
     if is_sent_known {
         page.paragraph(
@@ -22,22 +22,25 @@ pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Docu
              concludes nothing from them.",
         );
     }
+    if let Some((first, last)) = counts.sent_between {
+        page.paragraph(format!("The send logs hold messages from {first} to {last}."));
+    }
     for tally in &counts.tallies {
         page.facts(facts(&tally.total, in_words(&tally.span)));
     }
-    let shown = Shown::of(counts);
     for &by in &counts.by {
         let rows = counts.rows(by);
-        if rows.is_empty() {
+        // Nothing has a name: that says no more than the total.
+        if rows.iter().all(|row| row.group == ledger::Group::Unnamed) {
             continue;
         }
         page.heading(format!("By {}", thing(by)));
         match by.is_dated() && counts.tallies.len() > 1 {
-            false => section(&mut page, counts, &shown, by, &rows, ""),
+            false => section(&mut page, counts, by, &rows, ""),
             // Dates of two periods do not fall together: each has a plot of its own.
             true => (0..counts.tallies.len()).for_each(|n| {
                 let period = format!(", {}", in_words(&counts.tallies[n].span));
-                section(&mut page, counts, &shown, by, &only(n, &rows), &period);
+                section(&mut page, counts, by, &only(n, &rows), &period);
             }),
         }
     }
@@ -51,9 +54,12 @@ fn facts(total: &Counted, period: String) -> Vec<(String, String)> {
     facts.extend(happened.map(|(name, number)| (capital(name), count(number))));
     if total.sent > 0 {
         facts.push(("Messages sent".to_owned(), count(total.sent)));
-        let rate = Rate::of(total.acts.opt_outs, total.sent);
-        let shown = |rate: Rate| format!("{} (95 % interval {})", rate.shown(), rate.bounds());
-        facts.push(("Opt-outs per 1,000 sent".to_owned(), output::or_dash(rate.map(shown))));
+        for (name, number) in
+            [("Opt-outs", total.acts.opt_outs), ("Complaints", total.acts.complaints)]
+        {
+            let rate = Rate::of(number, total.sent).map(Rate::shown);
+            facts.push((format!("{name} per 1,000 sent (95 % interval)"), output::or_dash(rate)));
+        }
     }
     facts
 }
@@ -77,24 +83,17 @@ fn thing(by: By) -> &'static str {
     }
 }
 
-fn section(
-    page: &mut Document,
-    counts: &Counts,
-    shown: &Shown,
-    by: By,
-    rows: &[TallyRow],
-    period: &str,
-) {
+fn section(page: &mut Document, counts: &Counts, by: By, rows: &[TallyRow], period: &str) {
     let measure = Measure::of(by, rows);
-    let title = format!("{} by {}{period}", measure.title(), thing(by));
-    let head = shown.head(counts, thing(by));
-    let column = |(name, is_number): (String, bool)| match is_number {
-        true => Column::number(capital(&name)),
-        false => Column::text(capital(&name)),
+    let title = format!("{} by {}{}{period}", measure.what(), thing(by), measure.how());
+    let shown = table::Columns::of(rows, &counts.tallies);
+    let column = |(name, is_number): (&str, bool)| match is_number {
+        true => Column::number(capital(name)),
+        false => Column::text(capital(name)),
     };
-    let columns: Vec<_> = head.into_iter().map(column).collect();
-    let mut table = Table::new(format!("{title}: the numbers"), columns);
-    rows.iter().flat_map(|row| shown.cells(counts, row)).for_each(|cells| table.row(cells));
+    let columns = shown.head(thing(by)).into_iter().map(column).collect();
+    let mut table = Table::new(format!("Numbers by {}{period}", thing(by)), columns);
+    rows.iter().flat_map(|row| shown.cells(row)).for_each(|cells| table.row(cells));
     let about = format!("A bar for each {}. The numbers are in the table that follows.", thing(by));
     if !by.is_dated() {
         let legend = match counts.tallies.len() {
@@ -104,7 +103,9 @@ fn section(
         let bars =
             |row: &TallyRow| row.periods.iter().map(|counted| measure.bar((*counted)?)).collect();
         let group = |row: &TallyRow| Group { name: name(&row.group), bars: bars(row) };
-        let groups = rows.iter().map(group).collect();
+        // Those without a rate are in the table alone.
+        let is_known = |group: &Group| group.bars.iter().any(Option::is_some);
+        let groups = rows.iter().map(group).filter(is_known).collect();
         return page.rows(&Rows { title, about, legend, groups }, table);
     }
     let bar = |row: &TallyRow| {
@@ -138,9 +139,16 @@ impl Measure {
         }
     }
 
-    fn title(self) -> &'static str {
+    fn how(self) -> &'static str {
         match self {
-            Self::Rate => "Opt-outs per 1,000 sent, with 95 % intervals",
+            Self::Rate => ", with 95 % intervals",
+            _ => "",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Rate => "Opt-outs per 1,000 sent",
             Self::OptOuts => "Opt-outs",
             Self::SaidWhy => "Reasons given",
             Self::Everything => "Everything counted",
