@@ -85,6 +85,16 @@ stand if those events, and those of imports that were taken back before, had nev
 a [`ledger::Store::survey`] in short reads: what stood at one event, in the order in which the history
 first names each recipient, so that an import of it is exported as the same file.
 
+# What is told of the whole
+
+A report ([`ledger::Tally`]) is one pass over a period of the history. Names come from outside, so no more
+than 100,000 are told apart, and the 1,000 of which most happened have a row each; what is left is one row,
+so that nothing is lost from the sum. What was sent comes from send logs alone, and a rate without its number
+of messages is not shown. `cli::html` is the frame of every page that is written to be handed over: one
+template and one style sheet, plots that are drawn as wide as there is room with text that does not shrink
+([SVG](https://www.w3.org/TR/SVG2/) with lengths in percent), and one place through which every text passes
+that came from outside.
+
 # What lies where
 
 The history is appended to a table that is keyed by the event's number alone. Events about one
@@ -190,9 +200,16 @@ follow the history notice.
   shown and forgotten; nothing new is recorded under what is no address by other ways.
 * **A store is restored within its directory**, which may be a mount point or have a parent that is
   somebody else's; its database moves into place last, since without it there is no store.
+* **What was taken back counts twice in a report**: as the opt-out or pause that it was, and as an undo, each
+  when it happened, so that a report about a period never changes afterwards.
 * **A list is scrubbed from memory.** One pass over all recipients ([`ledger::Screen`]) decides upon each, and
   keeps the whole identifiers of those held back, so that an answer is exact; events since are followed
   while the list is read. A list of a thousand rows or two is asked for row by row, as checks are. A row without a plain address is no guess: it is kept out.
+* **Sends are judged from memory first.** `optout audit sends` reads the history once ([`ledger::Hindsight`]), and
+  keeps when each recipient was first suppressed within each scope. Who was not yet is settled; for the
+  others their events say what stood at the very millisecond.
+* **A delay counts from when a list was first covered**, without a break until the message, whatever stands
+  strongest then: a complaint that follows an unsubscribe does not make the sender look quicker.
 * **Refusals of hyper's own** (a malformed or oversized header) do not carry our header fields.
 "#
 )]

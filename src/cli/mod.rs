@@ -13,6 +13,7 @@ mod export;
 mod forget;
 mod headers;
 mod history;
+mod html;
 mod import;
 mod input;
 mod key;
@@ -26,6 +27,7 @@ mod progress;
 mod receive;
 mod recipients;
 mod release;
+mod report;
 mod restore;
 mod rows;
 mod scrub;
@@ -118,6 +120,7 @@ enum CommandLine {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Stats(stats::Stats),
+    Report(report::Report),
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
     Completions(complete::Completions),
@@ -338,6 +341,7 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Backup(command) => command.run(context),
         CommandLine::Restore(command) => command.run(context),
         CommandLine::Stats(command) => command.run(context),
+        CommandLine::Report(command) => command.run(context),
         CommandLine::Webhook(command) => command.run(context),
         CommandLine::Completions(_) | CommandLine::Man(_) => Ok(Status::Done),
     }

@@ -53,6 +53,10 @@ impl Serve {
             if let Ok(store) = store.get() {
                 refuse_open_api(&**store, api)?;
             }
+            let audit_key = match store.get() {
+                Ok(store) => Some(context.audit_key(&**store)?.public().to_string()),
+                Err(_) => None,
+            };
             let base_url = config.base_url(public)?;
             let catalogue = config.catalogue()?;
             if config.may_mint() && !base_url.is_https() {
@@ -79,7 +83,7 @@ impl Serve {
             let stop = stop_signal()?;
             let sample = sample_link(&context.keyring()?, &base_url, context.now())?;
             let wants_key = store.get().is_ok_and(|store| has_api_key(&**store));
-            greet(context, public, api, sample, wants_key)?;
+            greet(context, (public, api), audit_key, sample, wants_key)?;
             tracing::info!(%public, %api, "listening");
             // Outside systemd there is nobody to tell.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -244,6 +248,8 @@ struct Greeting {
     public: String,
     api: String,
     data: String,
+    /// What checkpoints are checked with.
+    audit_key: Option<String>,
     sample_link: Option<String>,
 }
 
@@ -251,8 +257,8 @@ struct Greeting {
 /// may lead here from elsewhere yet.
 fn greet(
     context: &mut Context,
-    public: SocketAddr,
-    api: SocketAddr,
+    (public, api): (SocketAddr, SocketAddr),
+    audit_key: Option<String>,
     sample: Option<Sample>,
     wants_key: bool,
 ) -> Result<(), Failure> {
@@ -261,13 +267,16 @@ fn greet(
     if out.is_json() {
         let (public, api) = (public.to_string(), api.to_string());
         let sample_link = sample.map(|sample| sample.link);
-        out.object(&Greeting { public, api, data, sample_link })?;
+        out.object(&Greeting { public, api, data, audit_key, sample_link })?;
         return out.flush();
     }
     out.line(format!("optout {}", env!("CARGO_PKG_VERSION")))?;
     out.line(format!("  public  http://{public}"))?;
     out.line(format!("  API     http://{api}"))?;
     out.line(format!("  data    {data}"))?;
+    if let Some(key) = audit_key {
+        out.line(format!("  audit   {key}"))?;
+    }
     match sample {
         Some(Sample { link, token }) => {
             let clicked = Config::local_url(public)?.link(&token);

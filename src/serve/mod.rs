@@ -113,6 +113,11 @@ fn warm(
         while store.get().is_err() && !stopping() {
             std::thread::sleep(OPEN_WAIT);
         }
+        if let Err(error) = shared.audit_key()
+            && !stopping()
+        {
+            tracing::error!(%error, "nothing can be signed for auditors");
+        }
         while let Err(error) = describe(&shared)
             && !stopping()
         {

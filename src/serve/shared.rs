@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use hyper::HeaderMap;
@@ -22,6 +22,7 @@ use super::shared_pages::SharedPages;
 use super::unclaimed::UnclaimedKeeper;
 use super::watcher::{SharedKeys, Watch};
 use super::webhook::Marks;
+use crate::ledger::audit::AuditKey;
 use crate::ledger::{
     Action, ApiKey, Command, DataDir, Kept, LateStore, Look, Outcome, Recipient, Recorder, Source,
     Spool, Store, StoreError, Surroundings, Time, Waiting, WebhookMark,
@@ -54,6 +55,8 @@ pub(super) enum Health {
 #[derive(Debug)]
 pub(super) struct Shared {
     store: Arc<LateStore>,
+    dir: DataDir,
+    audit_key: OnceLock<Arc<AuditKey>>,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
     pub(super) phases: watch::Receiver<Phase>,
@@ -95,7 +98,7 @@ impl Shared {
         let unclaimed = UnclaimedKeeper::start(dir.clone(), Arc::clone(&recorder))?;
         let watch = Watch::start(
             Arc::clone(&store),
-            dir,
+            dir.clone(),
             Arc::clone(&keys),
             Arc::clone(&recent),
             appends,
@@ -104,6 +107,8 @@ impl Shared {
         )?;
         Ok(Self {
             store,
+            dir,
+            audit_key: OnceLock::new(),
             settings,
             metrics: Metrics::new(),
             phases,
@@ -133,6 +138,19 @@ impl Shared {
     /// The store, if it is open.
     pub(super) fn store(&self) -> Result<&dyn Store, StoreError> {
         self.store.get().map(|store| &**store)
+    }
+
+    /// The key that signs checkpoints, proofs and receipts. It is read once, or made: then this takes as
+    /// long as a small file does.
+    pub(super) fn audit_key(&self) -> Result<Arc<AuditKey>, StoreError> {
+        if let Some(key) = self.audit_key.get() {
+            return Ok(Arc::clone(key));
+        }
+        let (key, made) = AuditKey::read_or_make(&self.dir, self.store()?)?;
+        if made {
+            tracing::info!(public = %key.public(), "made the key for checkpoints");
+        }
+        Ok(Arc::clone(self.audit_key.get_or_init(|| Arc::new(key))))
     }
 
     /// Whose opt-outs wait in the spool.

@@ -4,6 +4,7 @@ mod common;
 
 mod access;
 mod api;
+mod audit;
 mod backup;
 mod bad_input;
 mod click;
@@ -18,7 +19,9 @@ mod openapi;
 mod overload;
 mod page;
 mod readers;
+mod report;
 mod scrub;
+mod sends;
 mod store;
 mod unclaimed;
 mod webhook;

@@ -29,6 +29,11 @@ impl Checkpoint {
         Ok(key.sign(&format!("{origin}\n{size}\n{}\n", hash_line(&root))))
     }
 
+    /// The root in base64.
+    pub fn root_text(&self) -> String {
+        hash_line(&self.root)
+    }
+
     /// Reads one that `key` has signed.
     ///
     /// # Errors
