@@ -45,7 +45,7 @@ enum Block {
     Facts(Vec<(String, String)>),
     Verbatim(String),
     Table(Table),
-    Plot(plot::Drawing),
+    Plot(Box<plot::Drawing>),
 }
 
 /// Rows under a head; the first cell of a row names it.
@@ -123,12 +123,12 @@ impl Document {
 
     /// Adds a plot of bars side by side, as over days; `table` has its numbers.
     pub(super) fn columns(&mut self, columns: &Columns, table: Table) {
-        self.blocks.push(Block::Plot(columns.draw(table)));
+        self.blocks.push(Block::Plot(Box::new(columns.draw(table))));
     }
 
     /// Adds a plot of bars below each other, as for names; `table` has its numbers.
     pub(super) fn rows(&mut self, rows: &Rows, table: Table) {
-        self.blocks.push(Block::Plot(rows.draw(table)));
+        self.blocks.push(Block::Plot(Box::new(rows.draw(table))));
     }
 
     /// Writes the page to `path`, or to standard output for `-`, with `mode` where it is new.
