@@ -205,6 +205,11 @@ follow the history notice.
 * **A list is scrubbed from memory.** One pass over all recipients ([`ledger::Screen`]) decides upon each, and
   keeps the whole identifiers of those held back, so that an answer is exact; events since are followed
   while the list is read. A list of a thousand rows or two is asked for row by row, as checks are. A row without a plain address is no guess: it is kept out.
+* **Sends are judged from memory first.** `optout audit sends` reads the history once ([`ledger::Hindsight`]), and
+  keeps when each recipient was first suppressed within each scope. Who was not yet is settled; for the
+  others their events say what stood at the very millisecond.
+* **A delay counts from when a list was first covered**, without a break until the message, whatever stands
+  strongest then: a complaint that follows an unsubscribe does not make the sender look quicker.
 * **Refusals of hyper's own** (a malformed or oversized header) do not carry our header fields.
 "#
 )]

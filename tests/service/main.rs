@@ -20,6 +20,7 @@ mod page;
 mod readers;
 mod report;
 mod scrub;
+mod sends;
 mod store;
 mod unclaimed;
 mod webhook;
