@@ -1,8 +1,6 @@
 //! Pages that one can hand over: one HTML file each, with its style and plots in it, that loads
 //! nothing, runs no script, and reads well on a phone, in the dark and on paper.
 
-#![allow(dead_code, unused_imports)]
-
 mod plot;
 
 use std::path::Path;
@@ -40,9 +38,13 @@ pub(super) struct Made {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Block {
-    Heading { text: String, on_new_page: bool },
+    Heading {
+        text: String,
+        on_new_page: bool,
+    },
     Paragraph(String),
     Facts(Vec<(String, String)>),
+    #[allow(dead_code)]
     Verbatim(String),
     Table(Table),
     Plot(Box<plot::Drawing>),
@@ -113,6 +115,7 @@ impl Document {
     }
 
     /// Adds a text line by line as it is, such as a proof.
+    #[allow(dead_code)]
     pub(super) fn verbatim(&mut self, text: impl Into<String>) {
         self.blocks.push(Block::Verbatim(text.into()));
     }
