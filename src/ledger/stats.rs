@@ -89,7 +89,10 @@ pub(super) fn visit(
     span: &Span,
     visitor: &mut dyn FnMut(Vec<Event>) -> bool,
 ) -> Result<bool, StoreError> {
-    let mut after = span.since.map_or(Ok(0), |since| last_before(store, since))?;
+    let mut after = match span.since.and_then(Time::just_before) {
+        Some(before) => store.last_event_at(before)?,
+        None => 0,
+    };
     loop {
         let mut events = store.events(Page::After(after), PAGE)?;
         let Some(last) = events.last() else { return Ok(true) };
@@ -103,19 +106,6 @@ pub(super) fn visit(
             return Ok(true);
         }
     }
-}
-
-/// The last event before a time; times never run backwards.
-fn last_before(store: &dyn Store, time: Time) -> Result<u64, StoreError> {
-    let (mut before, mut from) = (0, store.look()?.last_event + 1);
-    while before + 1 < from {
-        let middle = before + (from - before) / 2;
-        match store.event(middle)?.is_some_and(|event| event.at < time) {
-            true => before = middle,
-            false => from = middle,
-        }
-    }
-    Ok(before)
 }
 
 fn cell(event: Event) -> Cell {

@@ -183,6 +183,18 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the store cannot be read.
     fn standings(&self, recipients: &[Recipient]) -> Result<Vec<Standing>, StoreError>;
 
+    /// What stood for each recipient when `upto` was the last event, in their order; see
+    /// [`Store::last_event_at`].
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn standings_after(
+        &self,
+        upto: u64,
+        recipients: &[Recipient],
+    ) -> Result<Vec<Standing>, StoreError>;
+
     /// What is held on one recipient; `None` when nothing is.
     ///
     /// # Errors
@@ -290,6 +302,25 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the store cannot be read.
     fn moment(&self, clock: Time) -> Result<Time, StoreError> {
         Ok(self.look()?.last_at.map_or(clock, |last| last.max(clock)))
+    }
+
+    /// The last event that was recorded at `time` or before, 0 when there is none: what stood then is what
+    /// the events up to it leave.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn last_event_at(&self, time: Time) -> Result<u64, StoreError> {
+        // Times never run backwards.
+        let (mut upto, mut after) = (0, self.look()?.last_event + 1);
+        while upto + 1 < after {
+            let middle = upto + (after - upto) / 2;
+            match self.event(middle)?.is_some_and(|event| event.at <= time) {
+                true => upto = middle,
+                false => after = middle,
+            }
+        }
+        Ok(upto)
     }
 
     /// Where the history ends, and whether API keys changed or webhooks are to go on.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use optout::ledger::audit::{AuditKey, Proof, PublicKey, Receipt};
-use optout::ledger::{DataDir, SqliteStore};
+use optout::ledger::{DataDir, SqliteStore, Time};
 use rusqlite::Connection;
 
 use crate::common::{LIST, Place, python_with, text};
@@ -367,4 +367,116 @@ fn a_recipient_keeps_a_receipt_that_proves_the_opt_out_and_names_nobody() {
     let none = service.public("GET", &receipt, &html, b"");
     assert!(none.body.contains("<html"));
     service.stop();
+}
+
+/// The instant just before an event, and its own.
+fn around(event: &serde_json::Value) -> (String, String) {
+    let at: Time = event["at"].as_str().expect("a time").parse().expect("a time");
+    let before = Time::from_millis(at.as_millis() - 1).expect("in range");
+    (before.to_string(), at.to_string())
+}
+
+#[test]
+fn what_stood_at_any_instant_is_known() {
+    let place = Place::with_store();
+    let who = "alice@example.org";
+    let rows = file(&place, "rows.csv");
+    fs::write(&rows, format!("email,reason,since\n{who},bounce,2020-02-03T04:05:06Z\n"))
+        .expect("written");
+    place.done(&["import", &rows, "--list", "example.com"]);
+    place.done(&["suppress", who, "--list", LIST, "--reason", "unsubscribe"]);
+    place.done(&[
+        "release",
+        who,
+        "--list",
+        "example.com",
+        "--reason",
+        "bounce",
+        "--note",
+        "repaired",
+    ]);
+    place.done(&["opt-in", who, "--list", LIST, "--evidence", "a form"]);
+    let history = place.history();
+    let [opt_in, release, opt_out, import] = &history[..] else { panic!("{history:?}") };
+    let at = |time: &str| {
+        let output = place.run(&["check", "--list", LIST, who, "--at", time, "--json"]);
+        let view: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(output.status.code(), Some(i32::from(view["suppressed"] == true)));
+        view["suppression"]["reason"].as_str().map(str::to_owned)
+    };
+    let bounce = Some("bounce".to_owned());
+    let (before, then) = around(import);
+    assert_eq!((at("2020-02-04T00:00:00Z"), at(&before), at(&then)), (None, None, bounce.clone()));
+    let (_, then) = around(opt_out);
+    assert_eq!(at(&then), bounce, "the stronger of two");
+    let (before, then) = around(release);
+    assert_eq!((at(&before), at(&then)), (bounce, Some("unsubscribe".to_owned())));
+    let (before, then) = around(opt_in);
+    assert_eq!((at(&before), at(&then)), (Some("unsubscribe".to_owned()), None));
+
+    // What was imported counts from then, and its own date stands beside it.
+    let (_, then) = around(import);
+    let views = place.json(&["show", who, "--at", &then]);
+    let [own] = &views[0]["suppressions"].as_array().expect("an array")[..] else {
+        panic!("{views:?}")
+    };
+    assert_eq!(own["since"], "2020-02-03T04:05:06.000Z");
+    assert_eq!(own["recorded"], import["at"]);
+    assert_eq!(views[0]["events"].as_array().map(Vec::len), Some(1), "no event of later");
+    let said = text(&place.run(&["check", "--list", LIST, who, "--at", &then]).stdout);
+    assert!(said.contains("RECORDED") && said.contains("2020-02-03T04:05:06.000Z"), "{said}");
+    let output = place.run(&["check", "--list", LIST, who, "--at", "2999-01-01T00:00:00Z"]);
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("in the future"));
+    let output = place.run(&["show", who, "--at", "2026-01-01"]);
+    assert_eq!(output.status.code(), Some(2), "a time without an offset");
+}
+
+#[test]
+fn the_answer_to_a_letter_holds_everything_and_its_proofs_hold() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = audited();
+    let (_, key) = public_key(&place);
+    let who = "bob+<b>@example.org";
+    place.done(&[
+        "suppress",
+        who,
+        "--all",
+        "--reason",
+        "unsubscribe",
+        "--note",
+        "by phone & in <writing>",
+    ]);
+    place.done(&["opt-in", who, "--list", LIST, "--evidence", "a form"]);
+    let letter = file(&place, "letter.html");
+    place.done(&["show", who, "--html", &letter]);
+    let page = fs::read_to_string(&letter).expect("a page");
+    assert_eq!(fs::metadata(&letter).expect("a page").permissions().mode() & 0o777, 0o600);
+    for what in [
+        "bob+&lt;b&gt;@example.org",
+        "by phone &amp; in &lt;writing&gt;",
+        "manual",
+        &key.to_string(),
+    ] {
+        assert!(
+            page.contains(&what.replace('/', "&#x2f;")) || page.contains(what),
+            "{what} in {page}"
+        );
+    }
+    assert!(!page.contains("<script") && !page.contains("<b>@"));
+    // The proofs, copied from the page.
+    let unescaped = page.replace("&#x2f;", "/");
+    let proofs: Vec<&str> = unescaped.split("c2sp.org/tlog-proof@v1").skip(1).collect();
+    assert_eq!(proofs.len(), 2);
+    for rest in proofs {
+        let end = rest.find('<').expect("an end");
+        let proof = format!("c2sp.org/tlog-proof@v1{}\n", rest[..end].trim_end());
+        let shown = Proof::open(&proof, &key);
+        assert!(shown.is_ok(), "{shown:?} {proof}");
+    }
+    let nobody = place.run(&["show", "nobody@example.org", "--html", "-"]);
+    assert!(text(&nobody.stdout).contains("Nothing is held on this recipient"));
+    place.run(&["forget", who]);
+    place.done(&["show", who, "--html", &letter]);
+    let page = fs::read_to_string(&letter).expect("a page");
+    assert!(page.contains("forgotten: it was erased") && !page.contains("by phone"));
 }

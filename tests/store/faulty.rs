@@ -145,6 +145,7 @@ through_call! {
     fold() -> bool;
     warm(stop: &dyn Fn() -> bool) -> ();
     standings(recipients: &[Recipient]) -> Vec<Standing>;
+    standings_after(upto: u64, recipients: &[Recipient]) -> Vec<Standing>;
     holding(recipient: &Recipient) -> Option<Holding>;
     events(page: Page, limit: usize) -> Vec<Event>;
     entries(page: Page, limit: usize) -> Vec<Entry>;

@@ -38,13 +38,9 @@ pub(super) struct Made {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Block {
-    Heading {
-        text: String,
-        on_new_page: bool,
-    },
+    Heading { text: String, on_new_page: bool },
     Paragraph(String),
     Facts(Vec<(String, String)>),
-    #[allow(dead_code)]
     Verbatim(String),
     Table(Table),
     Plot(Box<plot::Drawing>),
@@ -115,7 +111,6 @@ impl Document {
     }
 
     /// Adds a text line by line as it is, such as a proof.
-    #[allow(dead_code)]
     pub(super) fn verbatim(&mut self, text: impl Into<String>) {
         self.blocks.push(Block::Verbatim(text.into()));
     }

@@ -472,6 +472,21 @@ impl Store for SqliteStore {
         Ok(ids.into_iter().map(standing_of).collect())
     }
 
+    fn standings_after(
+        &self,
+        upto: u64,
+        recipients: &[Recipient],
+    ) -> Result<Vec<Standing>, StoreError> {
+        let ids: Vec<_> = recipients.iter().map(|recipient| self.id(recipient)).collect();
+        self.read_about(&ids, |transaction, heads| {
+            let each = ids
+                .iter()
+                .zip(heads)
+                .map(|(&id, &head)| Ok(read::surveyed(transaction, id, head, upto)?.standing));
+            each.collect()
+        })
+    }
+
     fn holding(&self, recipient: &Recipient) -> Result<Option<Holding>, StoreError> {
         let id = self.id(recipient);
         self.read_about(&[id], |transaction, heads| {

@@ -53,6 +53,14 @@ struct Texts<T> {
     note: Option<T>,
 }
 
+impl Texts<String> {
+    /// An address may be any text, which a link brought; a note of zeros was erased.
+    fn of(address: Option<&[u8]>, note: Option<&[u8]>) -> Self {
+        let address = address.map(|octets| String::from_utf8_lossy(octets).into_owned());
+        Self { address, note: personal_text(note) }
+    }
+}
+
 /// A recipient with whom something looks wrong, and their events as they were read.
 struct Doubtful {
     id: RecipientId,
@@ -245,14 +253,12 @@ impl Share {
     }
 
     fn told(&self, event: &Gathered) -> Option<Told> {
-        let text = |range: &Option<Range<usize>>| {
-            personal_text(range.clone().map(|range| &self.octets[range]))
-        };
+        let octets = |range: &Option<Range<usize>>| Some(&self.octets[range.clone()?]);
         Some(Told {
             event: Event::decode(&self.octets[event.body.clone()])
                 .filter(|decoded| decoded.number == event.number)?,
             prior: event.prior,
-            texts: Texts { address: text(&event.texts.address), note: text(&event.texts.note) },
+            texts: Texts::of(octets(&event.texts.address), octets(&event.texts.note)),
         })
     }
 
@@ -326,13 +332,10 @@ fn told_now(
         transaction.prepare_cached("SELECT address, note FROM personal WHERE event = ?1")?;
     let mut rows = personal.query([row_number(number)])?;
     let texts = match rows.next()? {
-        Some(row) => {
-            let text = |column| {
-                let octets = row.get_ref(column)?.as_blob_or_null().unwrap_or(None);
-                Ok::<_, WorkError>(personal_text(octets))
-            };
-            Texts { address: text(0)?, note: text(1)? }
-        }
+        Some(row) => Texts::of(
+            row.get_ref(0)?.as_blob_or_null().unwrap_or(None),
+            row.get_ref(1)?.as_blob_or_null().unwrap_or(None),
+        ),
         None => Texts::default(),
     };
     Ok(Ok(Told { event: stored.event, prior: stored.prior, texts }))
@@ -437,7 +440,8 @@ impl Case<'_> {
         }
         for Told { event, texts: Texts { address, note }, .. } in events {
             let number = event.number;
-            if address.is_some() && brought != Some(number) {
+            let is_erased = |text: &String| text.bytes().all(|octet| octet == 0);
+            if address.as_ref().is_some_and(|text| !is_erased(text)) && brought != Some(number) {
                 self.event_fault(number, "it keeps an address that was forgotten");
             }
             match (note, self.notes.contains(&number)) {

@@ -1,23 +1,45 @@
 //! `optout show`
 
+mod page;
+
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde::Serialize;
 
+use super::check::Past;
+use super::html::Made;
 use super::{Context, Failure, Status, history, output};
 use crate::ledger::{
-    Entry, EventView, Frequency, Preference, Recipient, Store, SuppressionView, Time,
+    Entry, EventView, Frequency, Preference, Recipient, SqliteStore, Store, Suppression,
+    SuppressionView, Time,
 };
+use page::Evidence;
 
 /// Show everything held on one recipient
 ///
 /// The address, what stands, and every event, also for a forgotten recipient when asked by the
-/// address.
+/// address. Since when something stands is the date that its source gave; beside it stands when it was
+/// recorded here, from when it counts.
+///
+/// --html writes the answer to a letter about the recipient, for printing: all this, who acted, and what
+/// proves it offline: the salt, which ties the address to the events, a proof of each event, and a signed
+/// checkpoint. It holds the address, so the file has mode 0600.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  optout show alice@example.org")]
+#[command(after_help = "Examples:\n  optout show alice@example.org\n  \
+                  optout show alice@example.org --at 2026-01-31T12:00:00Z --html letter.html")]
 pub(super) struct Show {
     /// The recipient
     #[arg(value_name = "R")]
     recipient: String,
+
+    /// What stood at that time in the past, and the events until then
+    #[arg(long, value_name = "TIME")]
+    at: Option<Time>,
+
+    /// Write a page to hand over; - for standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
 }
 
 /// How many events are read at once.
@@ -29,11 +51,29 @@ struct ShowView {
     known: bool,
     recipient_id: Option<String>,
     address: Option<String>,
-    suppressions: Vec<SuppressionView>,
+    /// Of when this is, where the past was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Time>,
+    suppressions: Vec<StandingView>,
     exceptions: Vec<String>,
     frequencies: Vec<FrequencyView>,
     repeats: u64,
     events: Vec<EventView>,
+}
+
+/// What stands, and when it was recorded here.
+#[derive(Serialize)]
+struct StandingView {
+    #[serde(flatten)]
+    suppression: SuppressionView,
+    recorded: Option<Time>,
+}
+
+impl StandingView {
+    fn of(own: &Suppression, store: &dyn Store) -> Result<Self, Failure> {
+        let recorded = store.event(own.event)?.map(|event| event.at);
+        Ok(Self { suppression: SuppressionView::of(own, store)?, recorded })
+    }
 }
 
 /// How often the recipient wants a list, at most.
@@ -54,10 +94,12 @@ impl Show {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let recipient = store.find(&self.recipient)??;
-        let view = self.view(context, &store, &recipient)?;
-        match context.output.is_json() {
-            true => context.output.object(&view)?,
-            false => print(context, &view)?,
+        let past = self.at.map(|at| Past::of(&store, at, context.now())).transpose()?;
+        let view = self.view(context, &store, &recipient, past)?;
+        match &self.html {
+            Some(path) => write_page(context, &store, &recipient, &view, path)?,
+            None if context.output.is_json() => context.output.object(&view)?,
+            None => print(context, &view)?,
         }
         Ok(Status::Done)
     }
@@ -67,25 +109,50 @@ impl Show {
         context: &Context,
         store: &dyn Store,
         recipient: &Recipient,
+        past: Option<Past>,
     ) -> Result<ShowView, Failure> {
         let holding = store.holding(recipient)?;
-        let standing = holding.as_ref().map(|holding| holding.standing.clone()).unwrap_or_default();
-        let suppressions = standing
-            .active(store.moment(context.now())?)
-            .map(|own| SuppressionView::of(own, store));
-        let events = all_about(store, recipient)?;
+        let standing = match &past {
+            Some(past) => {
+                let mut all = store.standings_after(past.upto, std::slice::from_ref(recipient))?;
+                all.pop().unwrap_or_default()
+            }
+            None => holding.as_ref().map(|holding| holding.standing.clone()).unwrap_or_default(),
+        };
+        let at = match &past {
+            Some(past) => past.at,
+            None => store.moment(context.now())?,
+        };
+        let suppressions = standing.active(at).map(|own| StandingView::of(own, store));
+        let mut events = all_about(store, recipient)?;
+        events.retain(|entry| past.as_ref().is_none_or(|past| entry.event.number <= past.upto));
         Ok(ShowView {
             recipient: self.recipient.clone(),
             known: holding.is_some(),
             recipient_id: holding.as_ref().map(|holding| holding.id.to_string()),
             repeats: holding.as_ref().map_or(0, |holding| holding.repeats),
             address: holding.and_then(|holding| holding.address),
+            at: self.at,
             suppressions: suppressions.collect::<Result<_, _>>()?,
             exceptions: standing.exceptions().iter().map(ToString::to_string).collect(),
             frequencies: standing.preferences().iter().map(FrequencyView::from).collect(),
             events: events.into_iter().map(EventView::from).collect(),
         })
     }
+}
+
+fn write_page(
+    context: &Context,
+    store: &SqliteStore,
+    recipient: &Recipient,
+    view: &ShowView,
+    path: &Path,
+) -> Result<(), Failure> {
+    let key = context.audit_key(store)?;
+    let evidence = Evidence::gather(store, &key, recipient, view)?;
+    let upto = store.look()?.last_event;
+    let made = Made { at: context.now(), store: store.name().to_owned(), upto };
+    page::page(view, &evidence, made).write(path, 0o600)
 }
 
 /// In pages, so that no read of the store lasts long.
@@ -118,12 +185,16 @@ fn print(context: &mut Context, view: &ShowView) -> Result<(), Failure> {
     if view.repeats > 0 {
         out.line(format!("repeats     {} since the last event", view.repeats))?;
     }
-    out.line("\nWhat stands:")?;
-    let row = |s: &SuppressionView| {
+    match view.at {
+        Some(at) => out.line(format!("\nWhat stood at {at}:"))?,
+        None => out.line("\nWhat stands:")?,
+    }
+    let row = |StandingView { suppression: s, recorded }: &StandingView| {
         vec![
             s.reason.to_string(),
             s.scope.to_string(),
             output::or_dash(s.since),
+            output::or_dash(*recorded),
             output::or_dash(s.until),
             output::or_dash(s.event),
             output::or_dash(s.campaign.as_ref()),
@@ -132,7 +203,10 @@ fn print(context: &mut Context, view: &ShowView) -> Result<(), Failure> {
     let rows: Vec<_> = view.suppressions.iter().map(row).collect();
     match rows.is_empty() {
         true => out.line("nothing")?,
-        false => out.table(&["reason", "scope", "since", "until", "event", "campaign"], &rows)?,
+        false => out.table(
+            &["reason", "scope", "since", "recorded", "until", "event", "campaign"],
+            &rows,
+        )?,
     }
     out.line("\nEvents, newest first:")?;
     out.table(history::HEAD, &view.events.iter().map(history::row).collect::<Vec<_>>())
