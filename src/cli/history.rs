@@ -61,7 +61,7 @@ pub(super) struct History {
     csv: bool,
 
     /// With --json, the hashes too, so that another program can compute every leaf and the root
-    #[arg(long, requires = "json")]
+    #[arg(long)]
     hashed: bool,
 }
 
@@ -130,6 +130,9 @@ pub(super) fn row(view: &EventView) -> Vec<String> {
 
 impl History {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
+        if self.hashed && !context.output.is_json() {
+            return Err(Failure::new("--hashed is for programs: say --json too"));
+        }
         let store = context.store()?;
         let recipient = self.recipient.as_deref().map(|text| store.find(text)).transpose()?;
         let recipient = recipient.transpose()?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use optout::ledger::audit::{AuditKey, Proof, PublicKey};
+use optout::ledger::audit::{AuditKey, Proof, PublicKey, Receipt};
 use optout::ledger::{DataDir, SqliteStore};
 use rusqlite::Connection;
 
@@ -297,4 +297,74 @@ fn an_older_store_gets_its_tree_when_it_is_opened() {
     let store = SqliteStore::open(&dir).expect("a store");
     let (_, was_made) = AuditKey::read_or_make(&dir, &store).expect("a key");
     assert!(!was_made);
+}
+
+#[test]
+fn a_recipient_keeps_a_receipt_that_proves_the_opt_out_and_names_nobody() {
+    let place = audited();
+    place.done(&["key", "new"]);
+    let service = place.serve();
+    let (key_path, key) = public_key(&place);
+    let path = place.link(LIST, "Alice@Example.org", "c1");
+    let html = ["Accept: text/html", "Content-Type: application/x-www-form-urlencoded"];
+    let receipt = format!("{path}?receipt");
+    let before = service.public("GET", &receipt, &html, b"");
+    assert!(before.status == 200 && before.body.contains("<html"), "there is none yet");
+    let left = service.public("POST", &path, &html, b"act=opt_out");
+    assert!(left.body.contains(r#"<a href="?receipt" download"#), "{}", left.body);
+    let events = place.history().len();
+    let kept = service.public("GET", &receipt, &html, b"");
+    assert_eq!(kept.status, 200);
+    assert_eq!(kept.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(
+        kept.header("content-disposition"),
+        Some(r#"attachment; filename="receipt-601.txt""#)
+    );
+    assert!(kept.body.contains(&format!("You asked for no more mail of {LIST}.")), "{}", kept.body);
+    assert!(!kept.body.to_lowercase().contains("alice"), "no address in clear: {}", kept.body);
+    assert_eq!(place.history().len(), events, "looking changes nothing");
+    let page = service.public("GET", &path, &html, b"");
+    assert!(page.body.contains("?receipt"), "it is offered as long as the opt-out stands");
+
+    let name = file(&place, "receipt.txt");
+    fs::write(&name, &kept.body).expect("written");
+    let elsewhere = Place::new();
+    let verify = ["audit", "verify-receipt", &name, "--key", &key_path];
+    let said = elsewhere.done(&verify);
+    assert!(said.contains("valid: this is event 601 of the 601"), "{said}");
+    let said = elsewhere.done(&[&verify[..], &["--recipient", "alice@example.org"]].concat());
+    assert!(said.contains("is this recipient's"), "{said}");
+    let other = elsewhere.run(&[&verify[..], &["--recipient", "bob@example.org"]].concat());
+    assert!(refused(&other).contains("NOT this recipient's"));
+    let views = elsewhere.json(&verify);
+    assert_eq!(
+        (&views[0]["valid"], &views[0]["event"]["action"]),
+        (&true.into(), &"opt_out".into())
+    );
+    let line = fs::read_to_string(&key_path).expect("a key");
+    if let Some((is_content, said)) = checked(&["receipt", &name, &line, "alice@example.org"]) {
+        assert!(is_content, "{said}");
+        let (is_content, said) =
+            checked(&["receipt", &name, &line, "bob@example.org"]).expect("Python");
+        assert!(!is_content && said.contains("somebody else's"), "{said}");
+    }
+
+    let mut octets = kept.body.clone().into_bytes();
+    for at in 0..octets.len() {
+        octets[at] ^= 1 << (at % 8);
+        let changed = str::from_utf8(&octets).map(|text| Receipt::open(text, &key).is_ok());
+        assert!(!changed.unwrap_or(false), "octet {at}");
+        octets[at] ^= 1 << (at % 8);
+    }
+    fs::write(&name, kept.body.replace("no more mail", "some mail")).expect("written");
+    assert!(refused(&elsewhere.run(&verify)).contains("it was changed"));
+
+    // What was taken back has no receipt.
+    let at = left.body.find(r#"name="event" value=""#).expect("an undo") + 20;
+    let event = left.body[at..].split('"').next().expect("a number");
+    let undone = service.public("POST", &path, &html, format!("act=undo&event={event}").as_bytes());
+    assert!(undone.status == 200 && !undone.body.contains("?receipt"), "{}", undone.body);
+    let none = service.public("GET", &receipt, &html, b"");
+    assert!(none.body.contains("<html"));
+    service.stop();
 }

@@ -14,20 +14,23 @@ const DAILY: &str = "daily.news.example.com";
 /// What a campaign may be called by somebody who means ill.
 const HOSTILE: &str = "<script>alert(1)</script>\u{202e}&\"' https://evil.example/x.png";
 
+/// How often each happened, by its field's name.
+type Counts = BTreeMap<String, u64>;
+
 /// What a row counts, without what it does not.
-fn counts(row: &Value) -> BTreeMap<String, u64> {
+fn counts(row: &Value) -> Counts {
     let row = row.as_object().expect("an object");
     let numbers = row.iter().filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)));
     numbers.filter(|(name, count)| *count > 0 && name != "groups").collect()
 }
 
 /// The rows by one thing, as the name of the group and what it counts.
-fn groups(rows: &[Value], by: &str) -> Vec<(String, BTreeMap<String, u64>)> {
+fn groups(rows: &[Value], by: &str) -> Vec<(String, Counts)> {
     let own = rows.iter().filter(|row| row["by"] == by);
     own.map(|row| (row["group"].as_str().unwrap_or("(none)").to_owned(), counts(row))).collect()
 }
 
-fn counted<const N: usize>(numbers: [(&str, u64); N]) -> BTreeMap<String, u64> {
+fn counted<const N: usize>(numbers: [(&str, u64); N]) -> Counts {
     numbers.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
@@ -124,7 +127,7 @@ fn known_acts_are_counted_by_each_thing() {
     let mut on_list = total.clone();
     on_list.insert("opt_outs".to_owned(), 5);
     on_list.remove("bounces");
-    let expected: [(&str, Vec<(&str, BTreeMap<String, u64>)>); 5] = [
+    let expected: [(&str, Vec<(&str, Counts)>); 5] = [
         (
             "list",
             vec![
@@ -185,7 +188,7 @@ fn known_acts_are_counted_by_each_thing() {
     }
     // However often midnight was passed meanwhile.
     for by in ["day", "week"] {
-        let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+        let mut sum: Counts = BTreeMap::new();
         for (_, counts) in groups(&rows, by) {
             counts.into_iter().for_each(|(name, count)| *sum.entry(name).or_default() += count);
         }

@@ -1,8 +1,6 @@
 //! Pages that one can hand over: one HTML file each, with its style and plots in it, that loads
 //! nothing, runs no script, and reads well on a phone, in the dark and on paper.
 
-#![allow(dead_code, unused_imports)]
-
 mod plot;
 
 use std::path::Path;
@@ -40,12 +38,16 @@ pub(super) struct Made {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Block {
-    Heading { text: String, on_new_page: bool },
+    Heading {
+        text: String,
+        on_new_page: bool,
+    },
     Paragraph(String),
     Facts(Vec<(String, String)>),
+    #[allow(dead_code)]
     Verbatim(String),
     Table(Table),
-    Plot(plot::Drawing),
+    Plot(Box<plot::Drawing>),
 }
 
 /// Rows under a head; the first cell of a row names it.
@@ -113,6 +115,7 @@ impl Document {
     }
 
     /// Adds a text line by line as it is, such as a proof.
+    #[allow(dead_code)]
     pub(super) fn verbatim(&mut self, text: impl Into<String>) {
         self.blocks.push(Block::Verbatim(text.into()));
     }
@@ -123,12 +126,12 @@ impl Document {
 
     /// Adds a plot of bars side by side, as over days; `table` has its numbers.
     pub(super) fn columns(&mut self, columns: &Columns, table: Table) {
-        self.blocks.push(Block::Plot(columns.draw(table)));
+        self.blocks.push(Block::Plot(Box::new(columns.draw(table))));
     }
 
     /// Adds a plot of bars below each other, as for names; `table` has its numbers.
     pub(super) fn rows(&mut self, rows: &Rows, table: Table) {
-        self.blocks.push(Block::Plot(rows.draw(table)));
+        self.blocks.push(Block::Plot(Box::new(rows.draw(table))));
     }
 
     /// Writes the page to `path`, or to standard output for `-`, with `mode` where it is new.
