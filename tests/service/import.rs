@@ -577,7 +577,7 @@ fn taking_an_import_back_undoes_exactly_what_it_changed() {
     assert!(text(&output.stdout).contains("0 suppressions ended"));
     // Nothing but the first import's row has the other asked for, and that asks for nothing any more.
     let said = place.done(&["release", "--import", "2", "--note", "wrong too"]);
-    assert!(said.contains("1 suppressions ended"), "{said}");
+    assert!(said.contains("1 suppression ended"), "{said}");
     assert_eq!(place.check(list, "twice@example.org"), 0);
     place.verify();
     let unknown = place.run(&["release", "--import", "9", "--note", "x"]);
