@@ -243,7 +243,8 @@ fn find(context: &Context, name: &str) -> Result<Endpoint, Failure> {
     }
 }
 
-fn unknown(name: &str, known: Vec<String>) -> Failure {
+/// What is said of a name that none has; `known` are those that there are.
+pub(super) fn unknown(name: &str, known: Vec<String>) -> Failure {
     let there = match known.is_empty() {
         true => "there is none: describe it as [[webhook]] in the configuration file".to_owned(),
         false => format!("there is {}", known.join(", ")),

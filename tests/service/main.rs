@@ -6,6 +6,7 @@ mod access;
 mod api;
 mod backup;
 mod bad_input;
+mod checkpoint;
 mod click;
 mod commands;
 mod crash;
