@@ -262,6 +262,8 @@ def main():
         service, table = Service(arguments[0], api_key()), Table(arguments[2], arguments[1])
         if "--begin-again" in sys.argv:
             table.begin_again()
+        print(f"follow.py: keeping {arguments[2]} current for {arguments[1]}, until it is stopped",
+              file=sys.stderr)
         follow(service, table)
     except (Stop, OSError, sqlite3.Error) as error:
         sys.exit(f"follow.py: {error}")

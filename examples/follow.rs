@@ -1,7 +1,7 @@
 //! Follows the service's history, and keeps a table of who is suppressed for one list current.
 //!
 //! ```text
-//! cargo run --example follow -- http://127.0.0.1:8081 news.example.com suppressed.db
+//! cargo run --no-default-features --example follow -- http://127.0.0.1:8081 news.example.com suppressed.db
 //! ```
 //!
 //! An API key, where the service has any, is read from the file that `OPTOUT_API_KEY_FILE` names, or
@@ -112,6 +112,7 @@ fn run() -> Result<(), Failure> {
     if !options.is_empty() {
         table.begin_again()?;
     }
+    eprintln!("follow: keeping {path} current for {list}, until it is stopped");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime
         .map_err(|error| Failure::Stop(error.to_string()))?

@@ -7,11 +7,22 @@
 //! The key comes from `optout key show ID`; keep it where you keep passwords.
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use optout::link::{BaseUrl, Keyring, Link, Minter, SigningKey};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match mint() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mint: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn mint() -> Result<(), Box<dyn Error>> {
     let key: SigningKey = match std::env::var("OPTOUT_KEY") {
         Ok(text) => text.parse()?,
         Err(_) => {

@@ -63,6 +63,10 @@ tasks came the recorder writes between the acts, ten times a second at most; a c
 some messages again, with the ids that they had. A receiver is not trusted: it is connected to only at
 an address that was checked, and its answer counts as far as its status.
 
+What the history is at a moment, signed ([`ledger::audit::Checkpoint`]), everybody with a key of the API may
+have, and a task for each [`serve::Destination`] sends it out once a day: only what is elsewhere shows that
+nothing was changed here. The store keeps when one left.
+
 # The page
 
 [`serve::Catalogue`] says what senders and lists are called and what is offered, [`serve::Pages`] how the
@@ -84,6 +88,16 @@ stand if those events, and those of imports that were taken back before, had nev
 ([`ledger::withdrawal`]), within the transaction that records the difference. An export is
 a [`ledger::Store::survey`] in short reads: what stood at one event, in the order in which the history
 first names each recipient, so that an import of it is exported as the same file.
+
+# What is told of the whole
+
+A report ([`ledger::Tally`]) is one pass over a period of the history. Names come from outside, so no more
+than 100,000 are told apart, and the 1,000 of which most happened have a row each; what is left is one row,
+so that nothing is lost from the sum. What was sent comes from send logs alone, and a rate without its number
+of messages is not shown. `cli::html` is the frame of every page that is written to be handed over: one
+template and one style sheet, plots that are drawn as wide as there is room with text that does not shrink
+([SVG](https://www.w3.org/TR/SVG2/) with lengths in percent), and one place through which every text passes
+that came from outside.
 
 # What lies where
 
@@ -151,6 +165,11 @@ follow the history notice.
   beginning. The cursor belongs to the name: another URL goes on where the last one was.
 * **A webhook with scopes gets what a key bound to them would**: no recipient identifiers, no event
   from a wider scope or of none.
+* **A checkpoint is for a key of any role**, bound to scopes or not: it names nobody, and how long the history
+  is the cursor of every feed says too.
+* **A checkpoint is sent out also when nothing was appended since the last.** It shows that nothing is there
+  but what was, and that the service still says so; a day without one is a reason to ask. Each attempt sends
+  that of its own moment, which binds the most; a directory keeps one file of a size, and never another.
 * **A bound API key's feed holds the events within its scopes alone.** An opt-out from a wider scope
   is not in it, since that would name recipients of other senders: checking before sending is what
   keeps such mail back, and there scope and reason are shown.
@@ -190,12 +209,24 @@ follow the history notice.
   shown and forgotten; nothing new is recorded under what is no address by other ways.
 * **A store is restored within its directory**, which may be a mount point or have a parent that is
   somebody else's; its database moves into place last, since without it there is no store.
+* **What was taken back counts twice in a report**: as the opt-out or pause that it was, and as an undo, each
+  when it happened, so that a report about a period never changes afterwards.
 * **A list is scrubbed from memory.** One pass over all recipients ([`ledger::Screen`]) decides upon each, and
   keeps the whole identifiers of those held back, so that an answer is exact; events since are followed
   while the list is read. A list of a thousand rows or two is asked for row by row, as checks are. A row without a plain address is no guess: it is kept out.
+* **Sends are judged from memory first.** `optout audit sends` reads the history once ([`ledger::Hindsight`]), and
+  keeps when each recipient was first suppressed within each scope. Who was not yet is settled; for the
+  others their events say what stood at the very millisecond.
+* **A delay counts from when a list was first covered**, without a break until the message, whatever stands
+  strongest then: a complaint that follows an unsubscribe does not make the sender look quicker.
 * **Refusals of hyper's own** (a malformed or oversized header) do not carry our header fields.
 "#
 )]
+
+/// The README's own example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(feature = "server")]
 pub mod cli;

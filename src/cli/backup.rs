@@ -14,7 +14,7 @@ use crate::ledger::Time;
 /// after the command began, while the service runs. The file has mode 0600: whoever reads it can
 /// read every address and sign links. A backup that is interrupted leaves FILE.*.new, to be removed.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  optout backup /var/backups/optout-2026-01-31")]
+#[command(after_help = "Example:\n  optout backup /var/backups/optout/2026-01-31")]
 pub(super) struct Backup {
     /// The file to make, which must not be there yet
     file: PathBuf,

@@ -61,6 +61,9 @@ const KEYS: &[(&str, Kind)] = &[
 /// What every variable of ours begins with.
 const PREFIX: &str = "OPTOUT_";
 
+/// Variables that are read by those who ask the API, such as examples/follow.py, and stand beside ours.
+const OF_CLIENTS: [&str; 2] = ["OPTOUT_API_KEY", "OPTOUT_API_KEY_FILE"];
+
 /// Checkpoints go out once a year at least.
 const MAX_HOURS: u64 = 366 * 24;
 
@@ -297,6 +300,14 @@ impl Config {
         endpoints::read(table, directory_of(place), place)
     }
 
+    /// Which configuration file was read, for who misses something in it.
+    pub(super) fn file_told(&self) -> String {
+        match &self.described {
+            Some((_, place)) => format!("the configuration file {place} was read"),
+            None => "no configuration file was read: name it with --config or OPTOUT_CONFIG".into(),
+        }
+    }
+
     fn check(&self) -> Result<(), Failure> {
         self.base_url(self.public.listen)?;
         self.mailto_host()?;
@@ -333,15 +344,20 @@ impl Config {
 
     /// What links begin with: as configured, or the public listener's address for trying it.
     pub(super) fn base_url(&self, listening: SocketAddr) -> Result<BaseUrl, Failure> {
-        let text = match &self.public.base_url {
-            Some(text) => text.clone(),
-            None if listening.ip().is_unspecified() => {
-                format!("http://localhost:{}", listening.port())
-            }
-            None => format!("http://{listening}"),
+        match &self.public.base_url {
+            Some(text) => BaseUrl::parse_for_trial(text)
+                .map_err(|error| Failure::new(format!("public.base_url: {error}"))),
+            None => Self::local_url(listening),
+        }
+    }
+
+    /// The public listener's address, for trying it on this machine.
+    pub(super) fn local_url(listening: SocketAddr) -> Result<BaseUrl, Failure> {
+        let host = match listening.ip().is_unspecified() {
+            true => format!("localhost:{}", listening.port()),
+            false => listening.to_string(),
         };
-        BaseUrl::parse_for_trial(&text)
-            .map_err(|error| Failure::new(format!("public.base_url: {error}")))
+        Ok(BaseUrl::parse_for_trial(&format!("http://{host}"))?)
     }
 
     /// Whether links may be minted: not while they would begin with an address of this machine
@@ -382,7 +398,7 @@ impl Config {
             let found = webhooks.iter().find(|webhook| webhook.name == *name);
             found.map(|webhook| Destination::Webhook(Arc::clone(webhook))).ok_or_else(|| {
                 let known = webhooks.iter().map(|webhook| webhook.name.clone()).collect();
-                let what = unknown_webhook(name, known).message;
+                let what = unknown_webhook(self, name, known).message;
                 Failure::new(format!("checkpoint.webhook: {what}"))
             })
         });
@@ -474,6 +490,9 @@ fn variable_of_key(key: &str) -> String {
 /// Kubernetes makes of a service's name (`OPTOUT_SERVICE_HOST`, `OPTOUT_API_PORT`) is neither.
 fn key_of_variable(name: &str) -> Result<Option<(&'static str, Kind)>, Failure> {
     let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(None) };
+    if OF_CLIENTS.contains(&name) {
+        return Ok(None);
+    }
     let variables: BTreeMap<String, _> =
         KEYS.iter().map(|(key, kind)| (variable_of_key(key), (*key, *kind))).collect();
     if let Some(found) = variables.get(name) {
@@ -609,6 +628,10 @@ mod tests {
             "OPTOUT_SERVICE_HOST",
             "OPTOUT_PORT_8080_TCP",
             "OPTOUT_API_PORT",
+            "OPTOUT_API_KEY",
+            "OPTOUT_API_KEY_FILE",
+            "OPTOUT_KEY",
+            "OPTOUT_KEY_FILE",
             "OPTOUT_X",
             "HOME",
         ] {

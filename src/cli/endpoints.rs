@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,7 +100,8 @@ impl Endpoint {
         let target = Target::parse(&table.url).map_err(|what| format!("url: {what}"))?;
         if !target.is_over_tls() && table.allow_private.is_empty() {
             return Err("url: without TLS only networks of allow_private are sent to: begin it \
-                        with https://"
+                        with https://, or name the receiver's network, this machine's with \
+                        allow_private = [\"127.0.0.0/8\"]"
                 .to_owned());
         }
         if !(1..=60).contains(&table.timeout_seconds) {
@@ -197,7 +198,15 @@ fn roots(path: &Path) -> Result<TrustedRoots, String> {
 /// The secret in a file that only its owner can change, and that its group may read at most.
 fn secret(path: &Path) -> Result<Secret, String> {
     let explain = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-    let file = open_file(path).map_err(|error| explain(&error))?;
+    let file = open_file(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            explain(&"there is no such file: make the secret as `optout webhook --help` shows")
+        }
+        ErrorKind::PermissionDenied => {
+            explain(&"it cannot be read: it has to belong to the user that runs this")
+        }
+        _ => explain(&error),
+    })?;
     let meta = file.metadata().map_err(|error| explain(&error))?;
     if meta.permissions().mode() & 0o027 != 0 {
         return Err(explain(&"others could read or change this secret: chmod 600 it, or 640"));

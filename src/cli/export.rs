@@ -1,17 +1,32 @@
 //! `optout export`
 
 use std::cmp::Reverse;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::input::Compression;
+use super::output::counted;
 use super::output_file::OutputFile;
 use super::{Context, Failure, Status, output};
 use crate::ledger::{Essential, Reason, Standing, Store, Suppression, Surveyed, Time};
 use crate::link::Scope;
+
+const PROVIDERS_AND_EXAMPLES: &str = "\
+What --to writes. With --reason bounce or complaint, sendgrid and mailgun
+get the columns of their lists of these:
+  postmark   EmailAddress,SuppressionReason,Origin,CreatedAt
+  sendgrid   email,created
+  mailgun    address,tags,created_at
+  ses        address,BOUNCE or COMPLAINT; the former for every reason
+             that is no complaint
+
+Examples:
+  optout export --csv suppressions.csv.gz
+  optout export --to postmark --list news.example.com \\
+      --without-forgotten > feed.csv";
 
 /// Write out what stands
 ///
@@ -22,23 +37,15 @@ use crate::link::Scope;
 ///
 /// With --to, one row a recipient in the shape that a provider takes, for feeding it: those who are
 /// suppressed for the --list, as `optout check` answers; without --list, those who are for everything.
-/// What ends by itself is left out of these, since a provider does not end it:
-///
-///   postmark   EmailAddress,SuppressionReason,Origin,CreatedAt
-///   sendgrid   email,created; with --reason bounce or complaint the columns of those lists
-///   mailgun    address,tags,created_at; with --reason bounce or complaint the columns of those lists
-///   ses        address,BOUNCE or COMPLAINT; the former for every reason that is no complaint
+/// What ends by itself is left out of these, since a provider does not end it.
 ///
 /// Recipients who were forgotten stay suppressed here, and cannot be named to anybody else: they are
-/// counted, and this exits 2, unless --without-forgotten says that the reader may miss them.
+/// counted, and this exits 2 when the rest is written, unless --without-forgotten says that the reader
+/// may miss them.
 ///
 /// Addresses are exact, also where a spreadsheet would take one for a formula: do not open them in one.
 #[derive(Debug, Args)]
-#[command(
-    verbatim_doc_comment,
-    after_help = "Examples:\n  optout export --csv suppressions.csv.gz\n  \
-                  optout export --to postmark --list news.example.com --without-forgotten > feed.csv"
-)]
+#[command(after_help = PROVIDERS_AND_EXAMPLES)]
 pub(super) struct Export {
     /// What stands within this scope, or covers it
     #[arg(long, value_name = "SCOPE")]
@@ -130,39 +137,46 @@ impl Export {
         output::end_progress();
         writer.file.finish()?;
         writer.missing.tell(self.to.is_some() && self.list.is_none());
-        match writer.missing.forgotten {
-            0 => Ok(Status::Done),
-            _ if self.without_forgotten => Ok(Status::Done),
-            count => Err(Failure::new(format!(
-                "{count} recipients were forgotten and cannot be named: they stay suppressed here, but \
-                 whoever is fed with this would write to them; say --without-forgotten if that is all right"
-            ))),
+        match counted(writer.missing.forgotten, "forgotten recipient") {
+            _ if writer.missing.forgotten == 0 => Ok(Status::Done),
+            left_out if self.without_forgotten => {
+                output::warn(&format!("{left_out} left out"));
+                Ok(Status::Done)
+            }
+            left_out => Err(self.incomplete(&left_out)),
         }
+    }
+
+    /// What was written may be used all the same, by who knows what it lacks.
+    fn incomplete(&self, left_out: &str) -> Failure {
+        let file = self.file.as_deref().filter(|path| *path != Path::new("-"));
+        let file = file.map_or("standard output".to_owned(), |path| path.display().to_string());
+        Failure::new(format!(
+            "{file} was written, but without {left_out}, whom nobody can name: they stay suppressed here, \
+             but whoever is fed with it would write to them; say --without-forgotten if that is all right"
+        ))
     }
 }
 
 impl Missing {
     fn tell(&self, wants_everything: bool) {
-        if self.forgotten > 0 {
-            output::warn(&format!("{} forgotten recipients are left out", self.forgotten));
-        }
         if self.narrower > 0 && wants_everything {
             output::warn(&format!(
-                "{} recipients are left out, since they left something narrower than everything: say with \
-                 --list what the provider sends",
-                self.narrower
+                "{} left out, since they left something narrower than everything: say with --list what \
+                 the provider sends",
+                counted(self.narrower, "recipient")
             ));
         }
         if self.ending > 0 {
             output::warn(&format!(
-                "{} recipients are left out, since their suppression ends by itself",
-                self.ending
+                "{} left out, since their suppression ends by itself",
+                counted(self.ending, "recipient")
             ));
         }
         if self.formulas > 0 {
             output::warn(&format!(
-                "{} addresses begin as a formula does: they are exact, so do not open this in a spreadsheet",
-                self.formulas
+                "{} written whose address a spreadsheet takes for a formula: do not open this in one",
+                counted(self.formulas, "row")
             ));
         }
     }

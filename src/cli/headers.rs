@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::output::counted;
 use super::recipients::each_line;
 use super::{Context, Failure, Status, output};
 use crate::ledger::Recipient;
@@ -15,7 +16,8 @@ use crate::serve::MintedView;
 /// message then needs a DKIM signature over both headers: `optout lint` checks it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
-    optout headers --list news.example.com --recipient alice@example.org --campaign 2026-01")]
+    optout headers --list news.example.com --campaign 2026-01 \\\n      \
+    --recipient alice@example.org")]
 pub(super) struct Headers {
     /// The list that the message is sent for
     #[arg(long)]
@@ -41,8 +43,9 @@ impl Headers {
         if !config.may_mint() {
             return Err(Failure::new(format!(
                 "links would begin with {}, which no mailbox provider accepts: set public.base_url \
-                 (or OPTOUT_PUBLIC_BASE_URL) to the https address of the service",
-                config.base_url(config.public.listen)?.as_str()
+                 (or OPTOUT_PUBLIC_BASE_URL) to the https address of the service; {}",
+                config.base_url(config.public.listen)?.as_str(),
+                config.file_told()
             )));
         }
         let (base, host) = (config.base_url(config.public.listen)?, config.mailto_host()?);
@@ -85,7 +88,10 @@ impl Headers {
         })?;
         match refused {
             0 => Ok(Status::Done),
-            n => Err(Failure::new(format!("{n} recipients were refused: their lines say why"))),
+            n => {
+                let refused = counted(n, "recipient");
+                Err(Failure::new(format!("{refused} refused: the lines with an error say why")))
+            }
         }
     }
 }

@@ -1,17 +1,20 @@
 //! `optout history`
 
 use clap::Args;
+use serde::Serialize;
 
 use super::{Context, Failure, Status, output};
-use crate::ledger::{Action, Entry, EventView, Page, Source, Store, Time};
+use crate::ledger::{Action, Entry, Event, EventView, Page, Source, Store, Time, leaf_hash};
 use crate::link::{KeyId, Scope};
 
 /// Read the events, newest first
 ///
 /// Filters are combined. Times need an offset, such as 2026-01-31T12:00:00Z.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  optout history --list news.example.com --action opt_out \
-    --since 2026-01-01T00:00:00Z")]
+#[command(after_help = "Examples:\n  \
+    optout history --list news.example.com --action opt_out \\\n      \
+    --since 2026-01-01T00:00:00Z\n  \
+    optout history --json --hashed --oldest-first > history.ndjson")]
 pub(super) struct History {
     /// Events about this recipient alone
     #[arg(value_name = "R")]
@@ -49,9 +52,42 @@ pub(super) struct History {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
+    /// Oldest first
+    #[arg(long, conflicts_with = "recipient")]
+    oldest_first: bool,
+
     /// Print CSV with a header
     #[arg(long, conflicts_with = "json")]
     csv: bool,
+
+    /// With --json, the hashes too, so that another program can compute every leaf and the root
+    #[arg(long)]
+    hashed: bool,
+}
+
+/// An event with all that its leaf hash is made of; hashes in hexadecimal.
+#[derive(Serialize)]
+struct HashedView {
+    #[serde(flatten)]
+    event: EventView,
+    /// Of the text that came with it.
+    note_hash: Option<String>,
+    /// Of the link that it came by.
+    link_hash: Option<String>,
+    leaf: String,
+}
+
+impl From<Entry> for HashedView {
+    fn from(entry: Entry) -> Self {
+        let leaf = hexadecimal(&leaf_hash(&entry.event.encode()));
+        let note_hash = entry.event.note.map(|hash| hexadecimal(&hash));
+        let link_hash = entry.event.link.map(|hash| hexadecimal(&hash));
+        Self { event: entry.into(), note_hash, link_hash, leaf }
+    }
+}
+
+fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// How many events are read at once.
@@ -94,32 +130,49 @@ pub(super) fn row(view: &EventView) -> Vec<String> {
 
 impl History {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
+        if self.hashed && !context.output.is_json() {
+            return Err(Failure::new("--hashed is for programs: say --json too"));
+        }
         let store = context.store()?;
         let recipient = self.recipient.as_deref().map(|text| store.find(text)).transpose()?;
         let recipient = recipient.transpose()?;
-        let mut printer = Printer { output: &mut context.output, csv: self.csv, begun: false };
-        let (mut before, mut left) = (u64::MAX, self.limit.unwrap_or(u64::MAX));
+        let (csv, hashed) = (self.csv, self.hashed);
+        let mut printer = Printer { output: &mut context.output, csv, hashed, begun: false };
+        let mut left = usize::try_from(self.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let mut page = match self.oldest_first {
+            true => Page::After(0),
+            false => Page::Before(u64::MAX),
+        };
         while left > 0 {
-            let entries = match &recipient {
-                Some(recipient) => store.entries_about(recipient, before, PAGE)?,
-                None => store.entries(Page::Before(before), PAGE)?,
+            let entries = match (&recipient, page) {
+                (Some(recipient), Page::Before(before)) => {
+                    store.entries_about(recipient, before, PAGE)?
+                }
+                _ => store.entries(page, PAGE)?,
             };
-            let Some(oldest) = entries.last() else { break };
-            before = oldest.event.number;
-            // `at` never runs backwards, so nothing older can be late enough.
-            let over = self.since.is_some_and(|since| oldest.event.at < since);
+            let Some(last) = entries.last().map(|entry| &entry.event) else { break };
+            page = match page {
+                Page::After(_) => Page::After(last.number),
+                Page::Before(_) => Page::Before(last.number),
+            };
+            let is_over = self.is_past(last, page);
             let wanted = entries.into_iter().filter(|entry| self.wants(entry));
-            let views: Vec<EventView> = wanted
-                .take(usize::try_from(left).unwrap_or(usize::MAX))
-                .map(EventView::from)
-                .collect();
-            left -= views.len() as u64;
-            printer.print(&views)?;
-            if over {
+            let wanted: Vec<Entry> = wanted.take(left).collect();
+            left -= wanted.len();
+            printer.print(wanted)?;
+            if is_over {
                 break;
             }
         }
         Ok(Status::Done)
+    }
+
+    /// Whether nothing that follows can be wanted, since `at` never runs backwards.
+    fn is_past(&self, event: &Event, page: Page) -> bool {
+        match page {
+            Page::Before(_) => self.since.is_some_and(|since| event.at < since),
+            Page::After(_) => self.until.is_some_and(|until| event.at >= until),
+        }
     }
 
     fn wants(&self, entry: &Entry) -> bool {
@@ -138,21 +191,29 @@ impl History {
 struct Printer<'o> {
     output: &'o mut output::Output,
     csv: bool,
+    hashed: bool,
     /// Whether the CSV header is written.
     begun: bool,
 }
 
 impl Printer<'_> {
-    fn print(&mut self, views: &[EventView]) -> Result<(), Failure> {
+    fn print(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
+        let mut entries = entries.into_iter();
+        if self.hashed {
+            return entries.try_for_each(|entry| self.output.object(&HashedView::from(entry)));
+        }
+        let mut views = entries.map(EventView::from);
         if !self.csv {
             return match self.output.is_json() {
-                true => views.iter().try_for_each(|view| self.output.object(view)),
-                false => self.output.table(HEAD, &views.iter().map(row).collect::<Vec<_>>()),
+                true => views.try_for_each(|view| self.output.object(&view)),
+                false => self.output.table(HEAD, &views.map(|view| row(&view)).collect::<Vec<_>>()),
             };
         }
         let mut writer = csv::WriterBuilder::new().has_headers(!self.begun).from_writer(Vec::new());
-        views.iter().try_for_each(|view| writer.serialize(view))?;
-        self.begun |= !views.is_empty();
+        for view in views {
+            writer.serialize(view)?;
+            self.begun = true;
+        }
         let text = writer.into_inner().map_err(|e| Failure::new(e.to_string()))?;
         self.output.write(&text)
     }

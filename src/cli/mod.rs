@@ -13,6 +13,7 @@ mod export;
 mod forget;
 mod headers;
 mod history;
+mod html;
 mod import;
 mod input;
 mod key;
@@ -26,6 +27,7 @@ mod progress;
 mod receive;
 mod recipients;
 mod release;
+mod report;
 mod restore;
 mod rows;
 mod scrub;
@@ -118,6 +120,7 @@ enum CommandLine {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Stats(stats::Stats),
+    Report(report::Report),
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
     Completions(complete::Completions),
@@ -338,6 +341,7 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
         CommandLine::Backup(command) => command.run(context),
         CommandLine::Restore(command) => command.run(context),
         CommandLine::Stats(command) => command.run(context),
+        CommandLine::Report(command) => command.run(context),
         CommandLine::Webhook(command) => command.run(context),
         CommandLine::Completions(_) | CommandLine::Man(_) => Ok(Status::Done),
     }
@@ -345,21 +349,64 @@ fn run_command(command: CommandLine, context: &mut Context) -> Result<Status, Fa
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{Command, CommandFactory as _};
 
-    #[test]
-    fn the_command_line_is_consistent_and_every_command_has_an_example() {
-        let mut command = super::Arguments::command();
+    /// Columns of a terminal.
+    const WIDTH: usize = 80;
+
+    /// Columns of a table's row or an example, since man(1) indents by 7 and fills 78.
+    const ROW: usize = 71;
+
+    /// Every command, as it is when it is run in a terminal of that width.
+    fn commands() -> Vec<Command> {
+        let mut command = super::Arguments::command().term_width(WIDTH);
         command.clone().debug_assert();
         command.build();
-        let mut waiting = vec![command];
-        while let Some(mut command) = waiting.pop() {
-            if command.get_name() == "help" {
-                continue;
-            }
+        let (mut waiting, mut all) = (vec![command], Vec::new());
+        while let Some(command) = waiting.pop() {
+            let others = command.get_subcommands().filter(|own| own.get_name() != "help");
+            waiting.extend(others.cloned());
+            all.push(command);
+        }
+        all
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for mut command in commands() {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example"), "{} has no example", command.get_name());
-            waiting.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    /// A line of a paragraph that ends early was broken by hand, and then by the terminal again.
+    #[test]
+    fn help_fills_a_terminal_and_breaks_no_line_twice() {
+        for mut command in commands() {
+            let help = command.render_long_help().to_string();
+            let name = command.get_bin_name().unwrap_or_default();
+            let wide = help.lines().find(|line| line.chars().count() > WIDTH);
+            assert_eq!(wide, None, "{name}");
+            let lines: Vec<_> =
+                help.lines().take_while(|line| !line.starts_with("Usage:")).collect();
+            for pair in lines.windows(2).filter(|pair| pair.iter().all(|line| !line.is_empty())) {
+                let word = pair[1].split(' ').next().unwrap_or_default();
+                let is_full = pair[0].chars().count() + 1 + word.chars().count() > WIDTH;
+                assert!(is_full, "{name}: {word} would fit in {:?}", pair[0]);
+            }
+        }
+    }
+
+    /// Rows of tables and examples begin with a space, and stand as they are written, in man pages too.
+    #[test]
+    fn help_wraps_no_row_of_a_table_and_no_example() {
+        for command in commands() {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let is_wrapped = |line: &&str| {
+                line.chars().count() > if line.starts_with(' ') { ROW } else { WIDTH }
+            };
+            let wrapped: Vec<_> = text.lines().filter(is_wrapped).collect();
+            assert!(wrapped.is_empty(), "{}: {wrapped:#?}", command.get_name());
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::link::ListId;
 /// Ends unsubscribe and pause for the list, beneath a wider scope too; never a complaint, a
 /// bounce or a manual suppression, which an operator releases.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  optout opt-in alice@example.org --list news.example.com \
-    --evidence 'form of 2026-01-05, double opt-in confirmed'")]
+#[command(
+    after_help = "Example:\n  optout opt-in alice@example.org --list news.example.com \\\n      \
+    --evidence 'form of 2026-01-05, double opt-in confirmed'"
+)]
 pub(super) struct OptIn {
     /// The recipient
     #[arg(value_name = "R")]

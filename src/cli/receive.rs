@@ -18,11 +18,10 @@ const MAX_HEADER: u64 = 1024 * 1024;
 /// ignored. Exits 75 when the mail server should try again, and 2 when the address has no token
 /// that opens, so that the mail server tells the sender.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example (Postfix's master.cf; deploy/postfix says why each part is needed):\n  \
+#[command(after_help = "Example, of Postfix's master.cf (deploy/postfix says why):\n  \
     optout unix - n n - 4 pipe flags=DRXhu user=optout null_sender=\n    \
-    argv=/usr/bin/optout --data /var/lib/optout receive -- ${original_recipient}"
-)]
+    argv=/usr/bin/optout --data /var/lib/optout\n      \
+    receive -- ${original_recipient}")]
 pub(super) struct Receive {
     /// The envelope's recipient: unsubscribe+TOKEN@HOST
     address: Option<String>,

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead as _, Read as _};
 
 use super::input::BYTE_ORDER_MARK;
+use super::output::counted;
 use super::{Failure, output};
 use crate::ledger::{Recipient, RecipientError, StoreError};
 
@@ -78,7 +79,8 @@ pub(super) fn each_batch(
     match bad {
         0 => Ok(()),
         n => {
-            Err(Failure::new(format!("{n} lines were left out: correct them and give them again")))
+            let lines = counted(n, "line");
+            Err(Failure::new(format!("{lines} left out: correct and give them again")))
         }
     }
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::output::counted;
 use super::recipients::each_batch;
 use super::suppress::{record, required_note};
 use super::{Context, Failure, Status, output, user};
@@ -18,9 +19,11 @@ use crate::link::Scope;
 /// With --import, takes a whole import back: ends what it made and shortens what it extended, as far as
 /// nothing else asks for the same. What asks for nothing any more is an import that was taken back itself.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  optout release alice@example.org --list example.com \
+#[command(
+    after_help = "Examples:\n  optout release alice@example.org --list example.com \\\n      \
     --reason bounce --note 'mailbox works again, ticket 4711'\n  \
-    optout release --import 3 --note 'it was the wrong list'")]
+    optout release --import 3 --note 'it was the wrong list'"
+)]
 pub(super) struct Release {
     /// Recipients; - reads them from standard input, one a line
     #[arg(required_unless_present = "import", value_name = "R")]
@@ -69,11 +72,12 @@ impl WithdrawalView {
         let rest = match others {
             0 => String::new(),
             _ => format!(
-                "; {others} others that it made stand because something else asks for them, such as another \
+                "; {others} more that it made stand because something else asks for them, such as another \
                  import, or have ended before"
             ),
         };
-        format!("import {import} is taken back: {released} suppressions ended or shortened{rest}")
+        let released = counted(*released, "suppression");
+        format!("import {import} is taken back: {released} ended or shortened{rest}")
     }
 }
 
@@ -159,7 +163,7 @@ fn take_back(context: &mut Context, number: u64, note: Note) -> Result<Status, F
         let recipients: Vec<_> = addresses.map(|address| Recipient::of_link(&address)).collect();
         let released = store.withdraw(&withdrawal, &recipients, context.now())?;
         view.released += released.into_iter().sum::<usize>() as u64;
-        output::progress(&format!("{} suppressions released", view.released));
+        output::progress(&format!("{} released", counted(view.released, "suppression")));
     }
     output::end_progress();
     view.others = view.others.saturating_sub(view.released);
@@ -172,8 +176,9 @@ fn take_back(context: &mut Context, number: u64, note: Note) -> Result<Status, F
         count => {
             context.output.flush()?;
             Err(Failure::new(format!(
-                "{count} suppressions that it made are of recipients who were forgotten since, and stay as \
-                 they are, since nobody can name them: release those you know by their address"
+                "{} that it made cannot be taken back, since nobody can name who was forgotten: release \
+                 those you know by their address",
+                counted(count, "suppression")
             )))
         }
     }

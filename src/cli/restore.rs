@@ -14,9 +14,8 @@ use crate::ledger::{Restored, SqliteStore, Time};
 /// history goes on under a new name, so that whoever follows it notices, and begins with an event
 /// that says so. What came after the backup is missing, and this says from when.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  optout --data /var/lib/optout restore /var/backups/optout-2026-01-31"
-)]
+#[command(after_help = "Example:\n  optout --data /var/lib/optout \\\n      \
+                  restore /var/backups/optout/2026-01-31")]
 pub(super) struct Restore {
     /// A file that `optout backup` made
     file: PathBuf,

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::input::{BYTE_ORDER_MARK, Compression, Input};
+use super::output::counted;
 use super::output_file::OutputFile;
 use super::progress::Progress;
 use super::recipients::beside_address;
@@ -27,7 +28,7 @@ use crate::link::ListId;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  optout scrub --list news.example.com members.csv to-send.csv\n  \
-                        zcat members.gz | optout scrub --list news.example.com --column Mail > to-send.csv"
+                        zcat members.gz | optout scrub --list news.example.com \\\n      --column Mail > to-send.csv"
 )]
 pub(super) struct Scrub {
     /// The list that is to be sent
@@ -116,7 +117,8 @@ impl Counts {
             format!(" ({what}; the first in line {line})")
         });
         format!(
-            "{rows} rows: {kept} kept, {suppressed} suppressed, {invalid} without a valid address{}",
+            "{}: {kept} kept, {suppressed} suppressed, {invalid} without a valid address{}",
+            counted(*rows, "row"),
             first.unwrap_or_default()
         )
     }

@@ -15,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 use super::config::{Config, Log, LogFormat, LogLevel};
 use super::{Context, Failure, Status, output, user};
 use crate::ledger::{KeyFile, LateStore, SqliteStore, Store};
-use crate::link::{BaseUrl, Keyring, Link, ONE_CLICK};
+use crate::link::{BaseUrl, Keyring, Link, ONE_CLICK, Token};
 use crate::serve::{ListenerSettings, Settings, Sockets, Webhook, run};
 
 const SAMPLE_LIST: &str = "sample.example.com";
@@ -83,7 +83,9 @@ impl Serve {
             fit_into_descriptors([&mut settings.public, &mut settings.api]);
             // Handlers first: a signal during the greeting must not end the process at once.
             let stop = stop_signal()?;
-            greet(context, (public, api), &base_url, audit_key)?;
+            let sample = sample_link(&context.keyring()?, &base_url, context.now())?;
+            let wants_key = store.get().is_ok_and(|store| has_api_key(&**store));
+            greet(context, (public, api), audit_key, sample, wants_key)?;
             tracing::info!(%public, %api, "listening");
             // Outside systemd there is nobody to tell.
             let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -214,6 +216,11 @@ fn ensure_key(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether the API asks for one.
+fn has_api_key(store: &dyn Store) -> bool {
+    store.api_keys().is_ok_and(|keys| !keys.is_empty())
+}
+
 fn refuse_open_api(store: &dyn Store, api: SocketAddr) -> Result<(), Failure> {
     match api.ip().is_loopback() || !store.api_keys()?.is_empty() {
         true => Ok(()),
@@ -248,20 +255,21 @@ struct Greeting {
     sample_link: Option<String>,
 }
 
-/// Says where everything is, and gives a link to try.
+/// Says where everything is, and gives a link to try: what is sent to this machine itself, since nothing
+/// may lead here from elsewhere yet.
 fn greet(
     context: &mut Context,
     (public, api): (SocketAddr, SocketAddr),
-    base: &BaseUrl,
     audit_key: Option<String>,
+    sample: Option<Sample>,
+    wants_key: bool,
 ) -> Result<(), Failure> {
-    let sample = sample_link(&context.keyring()?, base, context.now())?;
     let data = context.config.data.display().to_string();
     let out = &mut context.output;
-    let query = format!("list={SAMPLE_LIST}&recipient={SAMPLE_RECIPIENT}");
     if out.is_json() {
         let (public, api) = (public.to_string(), api.to_string());
-        out.object(&Greeting { public, api, data, audit_key, sample_link: sample })?;
+        let sample_link = sample.map(|sample| sample.link);
+        out.object(&Greeting { public, api, data, audit_key, sample_link })?;
         return out.flush();
     }
     out.line(format!("optout {}", env!("CARGO_PKG_VERSION")))?;
@@ -272,16 +280,24 @@ fn greet(
         out.line(format!("  audit   {key}"))?;
     }
     match sample {
-        Some(link) => {
+        Some(Sample { link, token }) => {
+            let clicked = Config::local_url(public)?.link(&token);
+            let key = if wants_key { "-H \"Authorization: Bearer $KEY\" " } else { "" };
+            let query = format!("list={SAMPLE_LIST}&recipient={SAMPLE_RECIPIENT}");
             out.line(format!("\nA sample link, for the list {SAMPLE_LIST}:\n  {link}"))?;
-            out.line("What a mailbox provider's click on it amounts to:")?;
-            out.line(format!("  curl -d {ONE_CLICK} {link}"))?;
+            out.line("What a mailbox provider's click on it amounts to, sent to this machine:")?;
+            out.line(format!("  curl -d {ONE_CLICK} {clicked}"))?;
             out.line("What a sender asks before the next message:")?;
-            out.line(format!("  curl 'http://{api}/v1/check?{query}'"))?;
+            out.line(format!("  curl {key}'http://{api}/v1/check?{query}'"))?;
         }
         None => out.line(format!("\nNo sample link: no key may sign for {SAMPLE_LIST}."))?,
     }
     out.flush()
+}
+
+struct Sample {
+    link: String,
+    token: Token,
 }
 
 /// No link where every key is bound to other lists or retired.
@@ -289,9 +305,10 @@ fn sample_link(
     keyring: &Keyring,
     base: &BaseUrl,
     now: crate::ledger::Time,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<Sample>, Failure> {
     let list = SAMPLE_LIST.parse()?;
     let Some(key) = keyring.signer(&list) else { return Ok(None) };
     let link = Link::new(now.as_link_seconds(), list, "sample", SAMPLE_RECIPIENT)?;
-    Ok(Some(base.link(&link.seal(key))))
+    let token = link.seal(key);
+    Ok(Some(Sample { link: base.link(&token), token }))
 }

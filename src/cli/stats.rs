@@ -54,11 +54,11 @@ impl Stats {
             ("day", |cell| cell.day.clone()),
         ];
         for (name, of) in groups {
-            let mut sums: BTreeMap<(String, &str), u64> = BTreeMap::new();
-            counts
-                .iter()
-                .for_each(|(cell, n)| *sums.entry((of(cell), cell.action)).or_default() += n);
-            let row = |((value, action), n): (&(String, &str), &u64)| {
+            // Numbers, as of imports, in their own order.
+            let key = |cell: &Cell| (of(cell).parse::<u64>().ok(), of(cell), cell.action);
+            let mut sums = BTreeMap::<_, u64>::new();
+            counts.iter().for_each(|(cell, n)| *sums.entry(key(cell)).or_default() += n);
+            let row = |((_, value, action), n): (&(_, String, &str), &u64)| {
                 vec![value.clone(), action.to_string(), n.to_string()]
             };
             context

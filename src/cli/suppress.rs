@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::output::counted;
 use super::recipients::{each_batch, valid};
 use super::{Context, Failure, Status, output, user};
 use crate::ledger::{
@@ -16,7 +17,8 @@ use crate::link::Scope;
 /// left as it is, and never weakened.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
-    optout suppress alice@example.org --list example.com --note 'asked by phone'")]
+    optout suppress alice@example.org --list example.com \\\n      \
+    --note 'asked by phone'")]
 pub(super) struct Suppress {
     /// Recipients; - reads them from standard input, one a line
     #[arg(required = true, value_name = "R")]
@@ -76,8 +78,10 @@ impl Suppress {
         if self.until.is_some_and(|until| until <= now) {
             return Err(Failure::new(format!("--until is past, it is {now}: give a later time")));
         }
+        let mut others = Others::default();
         each_batch(&self.recipients, valid, |batch| {
             let outcomes = record(&store, context, &batch, &act, note.as_ref())?;
+            others.add(&batch);
             let mut rows = Vec::new();
             for ((recipient, _), outcome) in batch.into_iter().zip(outcomes) {
                 let stands = outcome.standing.active(outcome.at);
@@ -91,7 +95,34 @@ impl Suppress {
             }
             context.output.table(&["recipient", "outcome", "reason", "scope", "since"], &rows)
         })?;
+        others.warn();
         Ok(Status::Done)
+    }
+}
+
+/// Recipients that are neither address nor phone number: names of another kind, or slips.
+#[derive(Default)]
+struct Others {
+    count: u64,
+    first: Option<String>,
+}
+
+impl Others {
+    fn add(&mut self, batch: &[(String, Recipient)]) {
+        for (text, recipient) in batch {
+            if !recipient.canonical().contains('@') && !recipient.canonical().starts_with('+') {
+                self.count += 1;
+                self.first.get_or_insert_with(|| text.clone());
+            }
+        }
+    }
+
+    fn warn(&self) {
+        let Some(first) = &self.first else { return };
+        output::warn(&format!(
+            "{} recorded without an @, the first {first:?}: no mail address is held back by that",
+            counted(self.count, "recipient")
+        ));
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::config::Config;
 use super::endpoints::Endpoint;
 use super::{Context, Failure, Status, output};
 use crate::ledger::{SqliteStore, Store, StoreError, Time, WebhookMark};
@@ -12,7 +13,10 @@ use crate::ledger::{SqliteStore, Store, StoreError, Time, WebhookMark};
 /// A webhook is a `[[webhook]]` table of the configuration file; deploy/optout.toml shows one. The
 /// running service posts each event to it, in order, and tries again what was not taken.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Example:\n  optout webhook list")]
+#[command(after_help = "Example, with a secret that the service's user can read:\n  \
+                  install -m 600 /dev/null shop.whsec\n  \
+                  echo \"whsec_$(head -c 32 /dev/urandom | base64)\" > shop.whsec\n  \
+                  optout --config optout.toml webhook test shop")]
 pub(super) enum WebhookCommand {
     List(List),
     Test(Test),
@@ -231,7 +235,7 @@ impl Resume {
             )));
         }
         let known = store.webhooks()?.into_iter().map(|mark| mark.name);
-        Ok(unknown(&self.name, known.collect()))
+        Ok(unknown(&context.config, &self.name, known.collect()))
     }
 }
 
@@ -239,15 +243,19 @@ fn find(context: &Context, name: &str) -> Result<Endpoint, Failure> {
     let mut endpoints = context.config.webhooks()?;
     match endpoints.iter().position(|endpoint| endpoint.name == name) {
         Some(place) => Ok(endpoints.swap_remove(place)),
-        None => Err(unknown(name, endpoints.into_iter().map(|own| own.name).collect())),
+        None => {
+            let known = endpoints.into_iter().map(|own| own.name);
+            Err(unknown(&context.config, name, known.collect()))
+        }
     }
 }
 
 /// What is said of a name that none has; `known` are those that there are.
-pub(super) fn unknown(name: &str, known: Vec<String>) -> Failure {
+pub(super) fn unknown(config: &Config, name: &str, known: Vec<String>) -> Failure {
     let there = match known.is_empty() {
-        true => "there is none: describe it as [[webhook]] in the configuration file".to_owned(),
+        true => "describe it as [[webhook]] in the configuration file".to_owned(),
         false => format!("there is {}", known.join(", ")),
     };
-    Failure::new(format!("there is no webhook {name}; {there}"))
+    let file = config.file_told();
+    Failure::new(format!("there is no webhook {name}: {there}; {file}"))
 }

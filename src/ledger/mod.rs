@@ -27,6 +27,7 @@ mod staging;
 mod standing;
 mod stats;
 mod store;
+mod tally;
 mod time;
 pub mod tree;
 mod unclaimed;
@@ -55,6 +56,7 @@ pub use store::{
     Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store, Survey,
     Surveyed, Verification,
 };
+pub use tally::{Acts, By, Counted, Group, Tally, TallyRow, interval, rows};
 pub use time::{Time, TimeError};
 pub use unclaimed::{Unclaimed, UnclaimedClick, UnclaimedClicks};
 pub use view::{EventView, SuppressionView};

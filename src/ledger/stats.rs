@@ -35,12 +35,19 @@ pub struct Cell {
 pub type Counts = BTreeMap<Cell, u64>;
 
 /// Which events are counted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
     /// Those recorded at this time or later.
     pub since: Option<Time>,
     /// Those recorded before this time.
     pub until: Option<Time>,
+}
+
+impl Span {
+    /// Whether a time is in it.
+    pub fn holds(&self, time: Time) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
 }
 
 /// Counts events that changed something or say why somebody left, so that repeats do not weigh;
@@ -56,22 +63,44 @@ pub fn count(
     is_enough: &dyn Fn() -> bool,
 ) -> Result<Option<Counts>, StoreError> {
     let mut counts = Counts::new();
-    let mut after = span.since.map_or(Ok(0), |since| last_before(store, since))?;
-    loop {
-        let events = store.events(Page::After(after), PAGE)?;
-        let Some(last) = events.last() else { return Ok(Some(counts)) };
-        after = last.number;
+    let is_whole = visit(store, span, &mut |events| {
         if is_enough() {
-            return Ok(None);
+            return false;
         }
         for event in events {
-            if span.until.is_some_and(|until| event.at >= until) {
-                return Ok(Some(counts));
-            }
-            let counts_at_all = event.changed || event.action == Action::Feedback;
-            if counts_at_all && is_seen(event.scope.as_ref()) {
+            if weighs(&event) && is_seen(event.scope.as_ref()) {
                 *counts.entry(cell(event)).or_default() += 1;
             }
+        }
+        true
+    })?;
+    Ok(is_whole.then_some(counts))
+}
+
+/// Whether an event is counted: it changed something, or says why somebody left.
+pub(super) fn weighs(event: &Event) -> bool {
+    event.changed || event.action == Action::Feedback
+}
+
+/// Shows the events of a span, some at a time, until there are no more or it is told to stop;
+/// whether it showed all.
+pub(super) fn visit(
+    store: &dyn Store,
+    span: &Span,
+    visitor: &mut dyn FnMut(Vec<Event>) -> bool,
+) -> Result<bool, StoreError> {
+    let mut after = span.since.map_or(Ok(0), |since| last_before(store, since))?;
+    loop {
+        let mut events = store.events(Page::After(after), PAGE)?;
+        let Some(last) = events.last() else { return Ok(true) };
+        after = last.number;
+        let is_over = span.until.is_some_and(|until| last.at >= until);
+        events.retain(|event| span.holds(event.at));
+        if !visitor(events) {
+            return Ok(false);
+        }
+        if is_over {
+            return Ok(true);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant in milliseconds since 1970-01-01T00:00:00Z, up to the end of the year 9999.
@@ -66,6 +67,12 @@ impl Time {
     pub fn next_day(self) -> Self {
         const DAY: i64 = 24 * 60 * 60 * 1000;
         Self((self.0 - self.0 % DAY + DAY).min(Self::MAX.0))
+    }
+
+    /// The ISO 8601 week in UTC, as `2026-W05`; it begins with Monday.
+    pub fn week(self) -> String {
+        let week = self.timestamp().to_zoned(TimeZone::UTC).date().iso_week_date();
+        format!("{}-W{:02}", week.year(), week.week())
     }
 
     fn timestamp(self) -> Timestamp {
@@ -152,6 +159,20 @@ mod tests {
             "2026-13-01T00:00:00Z",
         ] {
             assert!(text.parse::<Time>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn weeks_are_those_of_iso_8601() {
+        for (day, week) in [
+            ("2026-01-01", "2026-W01"),
+            ("2027-01-03", "2026-W53"),
+            ("2027-01-04", "2027-W01"),
+            ("2024-12-30", "2025-W01"),
+            ("1970-01-01", "1970-W01"),
+        ] {
+            let time: Time = format!("{day}T23:59:59Z").parse().expect(day);
+            assert_eq!((time.day(), time.week()), (day.to_owned(), week.to_owned()));
         }
     }
 

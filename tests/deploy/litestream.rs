@@ -20,7 +20,7 @@ impl Litestream {
         let shown = |path: &Path| path.display().to_string();
         let path = "path: /var/lib/optout/optout.db";
         let text = adapt(deployed("litestream.yml"), path, &format!("path: {}", shown(&database)));
-        let path = "path: /var/backups/optout";
+        let path = "path: /var/backups/optout/litestream";
         let text = adapt(text, path, &format!("path: {}", shown(&replica)));
         let configuration = place.path().join("litestream.yml");
         fs::write(&configuration, text).expect("written");

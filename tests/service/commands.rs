@@ -522,3 +522,64 @@ fn a_csv_of_few_among_many_has_its_header() {
     let csv = place.done(&["history", "--csv", "--list", "rare.example"]);
     assert!(csv.starts_with("event,at,") && csv.lines().count() == 2, "{csv}");
 }
+
+/// Who has set something in a file that this command did not read has to see that.
+#[test]
+fn what_is_not_configured_is_missed_in_the_file_that_was_read() {
+    let place = Place::with_store();
+    let said = text(&place.run(&["webhook", "test", "shop"]).stderr);
+    assert!(said.contains("no configuration file was read: name it with --config"), "{said}");
+    let mut unset = std::process::Command::new(env!("CARGO_BIN_EXE_optout"));
+    unset.arg("--data").arg(place.data());
+    unset.args(["headers", "--list", LIST, "--recipient", "a@example.org"]);
+    let said = text(&unset.output().expect("it runs").stderr);
+    assert!(said.contains("public.base_url") && said.contains("no configuration file"), "{said}");
+    let place = place.configured("[public]\n");
+    let said = text(&place.run(&["webhook", "test", "shop"]).stderr);
+    assert!(said.contains("optout.toml was read"), "{said}");
+}
+
+#[test]
+fn suppressing_what_is_no_address_is_warned_of() {
+    let place = Place::with_store();
+    let said =
+        |arguments: &[&str]| text(&place.run(&[&["suppress", "--all"], arguments].concat()).stderr);
+    assert_eq!(said(&["a@example.org", "+15550100"]), "");
+    let warned = said(&["a@example.org", "bob", "carol"]);
+    assert!(
+        warned.contains("warning: 2 recipients recorded without an @, the first \"bob\""),
+        "{warned}"
+    );
+}
+
+#[test]
+fn numbers_are_counted_in_their_order() {
+    let place = Place::new();
+    for number in 1..=10 {
+        let row = format!("a{number}@example.org\n");
+        let options = ["--list", LIST, "--reason", "manual"];
+        let output =
+            place.run_with_input(&[&["import", "-"], &options[..]].concat(), row.as_bytes());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let told = place.done(&["stats"]);
+    let imports = told.split("VALUE").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let rows = imports.expect("a table").lines().skip(1);
+    let values: Vec<_> = rows.filter_map(|row| row.split(' ').next()).collect();
+    assert_eq!(values, ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
+}
+
+/// Nothing may lead to this machine yet from where links point to.
+#[test]
+fn the_greeting_gives_lines_that_work_here() {
+    let place = Place::with_store();
+    let service = place.serve();
+    let clicked = format!("One-Click http://{}/u/", service.public);
+    assert!(service.greeting.contains(&clicked), "{}", service.greeting);
+    assert!(service.greeting.contains("https://leave.example.com/u/"), "{}", service.greeting);
+    assert!(!service.greeting.contains("Bearer"), "{}", service.greeting);
+    service.stop();
+    place.done(&["apikey", "new", "--role", "sender"]);
+    let service = place.serve();
+    assert!(service.greeting.contains("Authorization: Bearer $KEY"), "{}", service.greeting);
+}

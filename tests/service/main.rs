@@ -4,6 +4,7 @@ mod common;
 
 mod access;
 mod api;
+mod audit;
 mod backup;
 mod bad_input;
 mod checkpoint;
@@ -19,7 +20,9 @@ mod openapi;
 mod overload;
 mod page;
 mod readers;
+mod report;
 mod scrub;
+mod sends;
 mod store;
 mod unclaimed;
 mod webhook;

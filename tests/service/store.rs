@@ -83,7 +83,7 @@ fn verify_finds_each_kind_of_change() {
         ("UPDATE recipient SET address = NULL", "brought the address"),
         ("DELETE FROM scope", "is not among the known ones"),
         ("INSERT INTO event VALUES (-1, NULL, x'', x'')", "before the first"),
-        ("INSERT INTO personal VALUES (99, x'61', NULL)", "after the last event"),
+        ("INSERT INTO personal VALUES (99, x'61', NULL)", "event 99 is missing"),
         (
             "CREATE TRIGGER t BEFORE INSERT ON recipient BEGIN SELECT raise(ignore); END",
             "trigger t",

@@ -2,12 +2,12 @@
 //! through from the start each time. Two processes take turns, as a service that folds behind and
 //! a command do; between the commands the service folds, reads into memory, and starts again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use optout::ledger::{
-    Act, Command, DataDir, Essential, ForgetRequest, Frequency, Page, Reason, Recipient, Source,
-    SqliteStore, Store, Time, Why,
+    Act, Canonical, Command, DataDir, Essential, ForgetRequest, Frequency, Page, PastQuestion,
+    Reason, Recipient, Source, SqliteStore, Store, Time, Why,
 };
 use optout::link::{ListId, Scope};
 use proptest::prelude::*;
@@ -342,11 +342,13 @@ fn run(steps: &[Step]) {
     let dir = DataDir::new(dir.path());
     let mut by_service = service(&dir);
     let by_command = SqliteStore::open(&dir).expect("a store");
-    let mut model = Model::default();
+    let (mut model, mut diary) = (Model::default(), Diary::default());
     let mut clock = 0;
     for step in steps {
         clock = (clock + step.wait).max(0);
         let now = model.now(at(clock));
+        // The moment before belongs to the past as well.
+        now.just_before().into_iter().for_each(|before| diary.note_before(&model, before));
         let who = recipient(RECIPIENTS[step.who]);
         let store = if step.by_service { &by_service } else { &by_command };
         if matches!(step.act, StepAct::Forget) {
@@ -394,6 +396,7 @@ fn run(steps: &[Step]) {
                 }
             }
         }
+        diary.note(&model, now);
         compare(&by_service, &model, now);
         match step.then {
             Then::Nothing => {}
@@ -405,8 +408,59 @@ fn run(steps: &[Step]) {
         compare(&by_command, &model, now);
     }
     verify(&by_service, &model);
+    diary.compare(&by_service);
     while by_service.fold().expect("folded") {}
     verify(&by_command, &model);
+    diary.compare(&by_command);
+}
+
+/// What the model said at every moment: who was suppressed for which list, and why.
+#[derive(Debug, Default)]
+struct Diary {
+    last: Option<Time>,
+    reasons: BTreeMap<(usize, usize, Time), Option<Reason>>,
+}
+
+impl Diary {
+    /// As long as nothing is noted of a later moment.
+    fn note_before(&mut self, model: &Model, before: Time) {
+        if self.last <= Some(before) {
+            self.note(model, before);
+        }
+    }
+
+    /// Of what happens in one millisecond the last counts. A clock that was set back before anything was
+    /// recorded makes later moments the future again.
+    fn note(&mut self, model: &Model, now: Time) {
+        if self.last > Some(now) {
+            self.reasons.retain(|(.., at), _| *at <= now);
+        }
+        self.last = Some(now);
+        for who in 0..RECIPIENTS.len() {
+            for (list, name) in LISTS.iter().enumerate() {
+                self.reasons.insert((who, list, now), model.suppressed(who, name, now));
+            }
+        }
+    }
+
+    /// The store says the same of the past.
+    fn compare(&self, store: &SqliteStore) {
+        let past = store.hindsight().expect("read");
+        let question = |&(who, list, at): &(usize, usize, Time)| PastQuestion {
+            recipient: past.identify(&Canonical::plain(RECIPIENTS[who]).expect("plain")),
+            list: LISTS[list].parse().expect("a list"),
+            at,
+        };
+        let questions: Vec<_> = self.reasons.keys().map(question).collect();
+        let answers = past.answer(&questions).expect("read");
+        for ((moment, expected), answer) in self.reasons.iter().zip(&answers) {
+            assert_eq!(answer.as_ref().map(|own| own.reason), *expected, "{moment:?}");
+            let Some(since) = answer.as_ref().map(|own| own.since) else { continue };
+            let (who, list, at) = *moment;
+            let mut meanwhile = self.reasons.range((who, list, since)..=(who, list, at));
+            assert!(meanwhile.all(|(_, held)| held.is_some()), "{moment:?} since {since}");
+        }
+    }
 }
 
 fn verify(store: &dyn Store, model: &Model) {

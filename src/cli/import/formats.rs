@@ -307,6 +307,17 @@ impl std::str::FromStr for StatusMeaning {
     }
 }
 
+/// What else a file may be that nobody named: one of those that are told from others by --from alone.
+fn or_named(from: Option<Format>, has: impl Fn(&&str) -> bool) -> String {
+    let fits = |mapping: &&Mapping| mapping.only_when_named && mapping.fields.iter().all(&has);
+    let mapping = MAPPINGS.iter().find(fits).filter(|_| from.is_none());
+    let named = mapping.and_then(|mapping| Some((mapping.format.to_possible_value()?, mapping)));
+    named.map_or(String::new(), |(name, mapping)| {
+        let Mapping { format, what, .. } = mapping;
+        format!(", or with --from {} where these are {format}'s {what}", name.get_name())
+    })
+}
+
 /// That a provider's group, tag or audience is a scope: `NAME=SCOPE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GroupScope {
@@ -382,7 +393,7 @@ impl Reading {
                 .to_string(),
         };
         let reading = Self { mapping, address, said };
-        reading.check(is_list, has)?;
+        reading.check(is_list, has).map_err(|what| what + &or_named(from, has))?;
         reading.refuse_ambiguity(names)?;
         Ok(reading)
     }

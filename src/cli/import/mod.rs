@@ -17,6 +17,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::input::{Compression, Input};
+use super::output::counted;
 use super::progress::Progress;
 use super::table::{self, Rejects, Rows};
 use super::{Context, Failure, Status, output, user};
@@ -43,6 +44,45 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Others get no more time than this at once.
 const LONGEST_WAY: Duration = Duration::from_secs(1);
 
+const FORMATS_AND_EXAMPLES: &str = "\
+What is read of whom: reason; time; scope. In a provider's file --list is
+the scope of every row whose group, tag or audience is not said with --map;
+elsewhere, of rows that state none. Other fields are kept as the event's
+note, which `optout forget` erases.
+  optout export      all as they stand in it
+  Postmark           SpamComplaint: complaint; HardBounce: bounce;
+                     ManualSuppression: unsubscribe where the recipient
+                     did it, else manual; CreatedAt; everything
+  SendGrid groups    unsubscribe; created_at; the group's, by --map
+  SendGrid bounces   bounce if the status is 5.x; created; everything
+  SendGrid spam      complaint where there is a column ip; created;
+    reports          everything
+  SendGrid, others   email,created needs --reason and --list, since
+                     unsubscribes and spam reports look alike
+  Mailgun bounces    bounce; created_at; everything
+  Mailgun            unsubscribe; created_at; tag * or none:
+    unsubscribes     everything, others by --map
+  Mailgun            complaint; created_at; everything; needs
+    complaints       --from mailgun
+  Amazon SES         COMPLAINT, BOUNCE; LastUpdateTime; everything
+  listmonk           needs --status and --list
+  Mailchimp          unsubscribed: unsubscribe; cleaned: bounce; their
+                     times; needs --list (a file from its API --map of
+                     the list_id)
+  any CSV or NDJSON  reason; since, created_at or the like; until;
+                     scope or list. A reason that is none of ours is
+                     a bad row, unless --status says what it means, as
+                     in --status 'reason=hard bounce:bounce'; --reason
+                     is for rows without one. Rename a column reason
+                     that is to be ignored
+  an address a line  needs --reason and --list
+
+Examples:
+  optout import postmark.csv
+  optout import groups.json --map 'Weekly news=weekly.news.example.com'
+  optout import subscribers.csv --status status=blocklisted:manual \\
+      --list example.com";
+
 /// Bring suppressions in
 ///
 /// Whose export the file is, its shape and its compression (gzip, zstd) are seen from its content, and
@@ -54,38 +94,8 @@ const LONGEST_WAY: Duration = Duration::from_secs(1);
 ///
 /// A quoted field of CSV has to be closed before a delimiter or a line end. Where it is not, its row
 /// is bad, and reading begins again in the next line.
-///
-/// What is read of whom: reason, time and scope. In a provider's file --list is the scope of every row
-/// whose group, tag or audience is not said with --map; elsewhere, of rows that state none.
-///
-///   optout export            reason, since, until and scope as they stand in it
-///   Postmark                 SpamComplaint: complaint; HardBounce: bounce; ManualSuppression:
-///                            unsubscribe from the recipient, else manual; CreatedAt; everything
-///   SendGrid groups          unsubscribe; created_at; the group's scope, by --map
-///   SendGrid bounces         bounce where the status is 5.x; created; everything
-///   SendGrid spam reports    complaint where there is a column ip; created; everything
-///   SendGrid, email,created  needs --reason and --list (unsubscribes and spam reports look alike)
-///   Mailgun bounces          bounce; created_at; everything
-///   Mailgun unsubscribes     unsubscribe; created_at; tag * or none: everything, others by --map
-///   Mailgun complaints       complaint; created_at; everything; needs --from mailgun
-///   Amazon SES               COMPLAINT, BOUNCE; LastUpdateTime; everything
-///   listmonk subscribers     needs --status and --list
-///   Mailchimp                unsubscribed: unsubscribe; cleaned: bounce; their times; needs --list
-///                            (from the API --map of its list_id)
-///   any CSV or NDJSON        reason, since (or created_at and the like), until, scope (or list);
-///                            a reason that is none of ours is a bad row, unless --status says what
-///                            it means (--status 'reason=hard bounce:bounce'); --reason is for rows
-///                            without one. Rename a column reason that is to be ignored
-///   one address a line       needs --reason and --list
-///
-/// Other fields are kept as the event's note, which `optout forget` erases.
 #[derive(Debug, Args)]
-#[command(
-    verbatim_doc_comment,
-    after_help = "Examples:\n  optout import postmark-suppressions.csv --list news.example.com\n  \
-                  optout import groups.json --map 'Weekly news=weekly.news.example.com'\n  \
-                  optout import subscribers.csv --status status=blocklisted:manual --list example.com"
-)]
+#[command(after_help = FORMATS_AND_EXAMPLES)]
 pub(super) struct Import {
     /// The file; - is standard input
     #[arg(value_name = "FILE")]
@@ -390,8 +400,10 @@ impl Pass {
         match bad {
             0 => Ok(Status::Done),
             _ => Err(Failure::new(format!(
-                "{bad} rows could not be read, and are in {path} with their lines: correct them and \
-                 import those"
+                "{} could not be read, the first in {}; all are in {path} with their lines: correct \
+                 and import those",
+                counted(bad, "row"),
+                self.rejects.first()
             ))),
         }
     }
@@ -404,20 +416,23 @@ fn kept(import: Option<u64>, rows: u64, can_go_on: bool) -> String {
         true => "the same command goes on from there",
         false => "the same from its beginning doubles nothing",
     };
-    format!("; {rows} rows before it are kept as import {number}, and {next}")
+    let rows = counted(rows, "row");
+    format!("; what {rows} before it asked for is kept as import {number}, and {next}")
 }
 
 impl ImportView<'_> {
     fn told(&self) -> String {
         let Counts { rows, left_out, bad, .. } = self.counts;
         let (what, changed) = match self.import {
-            Some(number) => (format!("import {number}"), "suppressions recorded"),
-            None => ("nothing recorded".to_owned(), "suppressions would be recorded"),
+            Some(number) => (format!("import {number}"), "recorded"),
+            None => ("nothing recorded".to_owned(), "would be recorded"),
         };
         format!(
-            "{what}: {rows} rows: {} {changed}, {} stood already, {left_out} rows are no suppressions, {bad} \
-             are bad",
-            self.changed, self.stood
+            "{what}: {}: {} {changed}, {} stood already, {} left out that ask for none, {bad} bad",
+            counted(*rows, "row"),
+            counted(self.changed, "suppression"),
+            self.stood,
+            counted(*left_out, "row")
         )
     }
 }

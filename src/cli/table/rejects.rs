@@ -16,11 +16,12 @@ pub(in crate::cli) struct Rejects {
     path: PathBuf,
     writer: Option<csv::Writer<BufWriter<File>>>,
     count: u64,
+    first: Option<String>,
 }
 
 impl Rejects {
     pub(in crate::cli) fn to(path: PathBuf) -> Self {
-        Self { path, writer: None, count: 0 }
+        Self { path, writer: None, count: 0, first: None }
     }
 
     /// Adds one; the first replaces an older file of bad rows, and nothing else.
@@ -30,6 +31,7 @@ impl Rejects {
     /// When it cannot be written, or another file is there.
     pub(in crate::cli) fn add(&mut self, row: &BadRow) -> Result<(), Failure> {
         self.count += 1;
+        self.first.get_or_insert_with(|| format!("line {}: {}", row.line, row.problem));
         self.write(row).map_err(|e| {
             Failure::new(format!(
                 "{}, where bad rows go, cannot be written: {e}: name another file with --bad FILE",
@@ -79,6 +81,11 @@ impl Rejects {
         flushed
             .map_err(|e| Failure::new(format!("{} cannot be written: {e}", self.path.display())))?;
         Ok(self.count)
+    }
+
+    /// The line of the first, and what is wrong with it.
+    pub(in crate::cli) fn first(&self) -> &str {
+        self.first.as_deref().unwrap_or_default()
     }
 
     pub(in crate::cli) fn path(&self) -> &PathBuf {

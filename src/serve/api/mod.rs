@@ -202,10 +202,16 @@ fn metrics(shared: &Shared) -> Reply {
     reply(StatusCode::OK, content_type, shared.metrics_text())
 }
 
+/// A text with a line end, so that what a shell prints next does not stick to it.
+fn as_line(mut text: Vec<u8>) -> Vec<u8> {
+    text.push(b'\n');
+    text
+}
+
 /// A JSON answer.
 fn json(status: StatusCode, content: &impl Serialize) -> Reply {
     match serde_json::to_vec(content) {
-        Ok(body) => reply(status, "application/json", body),
+        Ok(body) => reply(status, "application/json", as_line(body)),
         Err(error) => Problem::internal(&error).into(),
     }
 }

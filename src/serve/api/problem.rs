@@ -7,6 +7,7 @@ use hyper::header::WWW_AUTHENTICATE;
 use serde::Serialize;
 
 use super::super::reply::{Reply, reply, retry_later, set};
+use super::as_line;
 use crate::ledger::{StoreError, SuppressionView};
 
 /// What is wrong with a request, or why it cannot be answered.
@@ -91,7 +92,7 @@ impl From<Problem> for Reply {
         };
         // Strings, numbers and a view that is serialized elsewhere too: there is nothing to fail.
         let body = serde_json::to_vec(&view).unwrap_or_default();
-        let mut reply = reply(problem.status, "application/problem+json", body);
+        let mut reply = reply(problem.status, "application/problem+json", as_line(body));
         if problem.status == StatusCode::UNAUTHORIZED {
             set(&mut reply, WWW_AUTHENTICATE, "Bearer");
         }

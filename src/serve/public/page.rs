@@ -5,7 +5,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, VARY};
+use hyper::header::{
+    ACCEPT, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, VARY,
+};
 use minijinja::{AutoEscape, Environment, Value, context};
 use sha2::{Digest, Sha256};
 
@@ -21,11 +23,12 @@ const STYLE: (&str, &str) = ("style.css", include_str!("../templates/style.css")
 
 /// What a page needs to have a place for: without one of these somebody could not leave, or would
 /// not be told what happened. With each, the acts that its forms ask for.
-const BLOCKS: [(&str, &[&str]); 8] = [
+const BLOCKS: [(&str, &[&str]); 9] = [
     ("header", &[]),
     ("message", &[]),
     ("leave", &["opt_out"]),
     ("undo", &["undo"]),
+    ("receipt", &["?receipt"]),
     ("why", &["why"]),
     ("options", &["frequency", "pause", "choose", "everything"]),
     ("come_back", &[]),
@@ -227,6 +230,15 @@ pub(super) fn done() -> Reply {
     reply(StatusCode::OK, PLAIN, DONE)
 }
 
+/// Text that a browser saves under a name, which is of letters, digits, dots and hyphens.
+pub(super) fn file(name: &str, text: String) -> Reply {
+    let mut reply = reply(StatusCode::OK, PLAIN, text);
+    if let Ok(kept) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+        reply.headers_mut().insert(CONTENT_DISPOSITION, kept);
+    }
+    reply
+}
+
 /// A page with all that any page has, for trying a template out.
 fn sample() -> Value {
     let choices = vec![context! { value => "x", text => "x", checked => true }];
@@ -241,6 +253,7 @@ fn sample() -> Value {
         },
         leave => context! { button => "x", effect => "x", stays => "x" },
         undo => context! { event => 1, explain => "x", button => "x" },
+        receipt => context! { explain => "x", link => "x" },
         why => context! {
             heading => "x", optional => "x", text => "x", written => "x", most => 1, button => "x",
             choices => choices.clone(),

@@ -76,9 +76,16 @@ impl<'a> Subject<'a> {
         applying.any(|own| own.reason == Reason::Unsubscribe)
     }
 
+    /// The event by which the recipient left or paused, as far as that stands and is recorded: a receipt
+    /// can be given for it.
+    pub(super) fn receipt(&self) -> Option<u64> {
+        let is_own = |own: &&Suppression| matches!(own.reason, Reason::Unsubscribe | Reason::Pause);
+        self.stands().filter(is_own).filter(|own| own.is_recorded()).map(|own| own.event)
+    }
+
     /// The page before anything was done, or what stands.
     pub(super) fn offer(&self) -> View {
-        self.with_undo(match self.stands() {
+        self.with_more(match self.stands() {
             None => self.before(),
             Some(stands) => self.standing_now(stands),
         })
@@ -155,13 +162,13 @@ impl<'a> Subject<'a> {
         lines.push(self.text("done.at_once"));
         let time = self.language.date_and_time(at);
         let recorded = self.say("done.recorded", &[("time", &time)]);
-        self.with_undo(View::new(self.text(title), lines).with_record(recorded))
+        self.with_more(View::new(self.text(title), lines).with_record(recorded))
     }
 
     /// After a choice that kept everything as it was.
     pub(super) fn nothing_changed(&self) -> View {
         let lines = vec![self.text("done.nothing")];
-        self.with_undo(View::new(self.text("done.nothing_title"), lines))
+        self.with_more(View::new(self.text("done.nothing_title"), lines))
     }
 
     fn paused(&self) -> String {
@@ -193,7 +200,7 @@ impl<'a> Subject<'a> {
     /// After the recipient said why.
     pub(super) fn thanks(&self) -> View {
         let lines = vec![self.text("why.thanks")];
-        self.with_undo(View::new(self.text("why.thanks_title"), lines))
+        self.with_more(View::new(self.text("why.thanks_title"), lines))
     }
 
     /// The page again, with one sentence of what is wrong.
@@ -207,6 +214,18 @@ impl<'a> Subject<'a> {
                 self.offer().with_error(error).with(context! { why })
             }
         }
+    }
+
+    /// With what can still be done about the last act.
+    fn with_more(&self, view: View) -> View {
+        let view = self.with_undo(view);
+        let receipt = self.receipt().map(|_| {
+            context! {
+                explain => self.text("receipt.explain"),
+                link => self.text("receipt.link"),
+            }
+        });
+        view.with(context! { receipt })
     }
 
     fn with_undo(&self, view: View) -> View {

@@ -16,6 +16,7 @@ use super::language::Language;
 use super::page::{self, Format, View};
 use super::states::Subject;
 use super::undo::Deeds;
+use crate::ledger::audit::Receipt;
 use crate::ledger::{
     Act, Command, Essential, Kept, Note, Outcome, Recipient, Source, Standing, StoreError, Time,
     Why,
@@ -31,15 +32,19 @@ pub(super) struct Visit<'a> {
     pub(super) shared: &'a Shared,
     pub(super) format: Format,
     language: &'a Language,
+    /// Not the page, but the receipt that it offers.
+    wants_receipt: bool,
 }
 
 impl<'a> Visit<'a> {
     pub(super) fn of(shared: &'a Shared, uri: &Uri, headers: &HeaderMap) -> Self {
         let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-        let chosen = query.take(MAX_PARAMETERS).find(|(name, _)| name == "lang");
+        let mut query = query.take(MAX_PARAMETERS);
+        let chosen = query.clone().find(|(name, _)| name == "lang");
         let languages = &shared.settings.pages.languages;
         let language = languages.choose(chosen.as_ref().map(|(_, tag)| &**tag), headers);
-        Self { shared, format: Format::accepted(headers), language }
+        let wants_receipt = query.any(|(name, _)| name == "receipt");
+        Self { shared, format: Format::accepted(headers), language, wants_receipt }
     }
 
     /// A page that says one thing.
@@ -71,13 +76,29 @@ impl<'a> Visit<'a> {
 
     /// The page for a person; changes nothing.
     pub(super) async fn offer(self, opened: Opened) -> Reply {
-        match Seen::of(self.shared, &opened).await {
-            Ok(seen) => {
-                let subject = seen.subject(self, &opened);
-                self.show(&subject, &subject.offer())
-            }
-            Err(error) => self.unavailable(&error),
+        let seen = match Seen::of(self.shared, &opened).await {
+            Ok(seen) => seen,
+            Err(error) => return self.unavailable(&error),
+        };
+        let subject = seen.subject(self, &opened);
+        match subject.receipt().filter(|_| self.wants_receipt) {
+            Some(event) => match self.receipt(&seen.recipient, event).await {
+                Ok(Some(receipt)) => receipt,
+                Ok(None) => self.show(&subject, &subject.offer()),
+                Err(error) => self.unavailable(&error),
+            },
+            None => self.show(&subject, &subject.offer()),
         }
+    }
+
+    /// The receipt of an event, as a file to keep.
+    async fn receipt(self, recipient: &Recipient, event: u64) -> Result<Option<Reply>, StoreError> {
+        let (key, recipient) = (self.shared.audit_key()?, recipient.clone());
+        let receipt = self.shared.read(move |store| {
+            let receipt = Receipt::make(store, key.signer(), &recipient, event)?;
+            Ok(receipt.and_then(|receipt| receipt.sign(key.signer())))
+        });
+        Ok(receipt.await?.map(|text| page::file(&format!("receipt-{event}.txt"), text)))
     }
 
     /// Opts the recipient out of the link's list. The token is the authority: what the body holds

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Violation;
-use super::limits::Limit;
+use super::limits::{DAY_MILLIS, Limit};
+use super::views::Violation;
 
 /// The sums over all violations.
 #[derive(Debug, Clone, Default)]
@@ -17,16 +17,21 @@ pub(super) struct Findings {
     /// How many were later than each of [`Limit::ALL`].
     pub later: [u64; 3],
     pub slowest: Option<Slowest>,
-    /// How many were sent on each day.
-    pub days: BTreeMap<String, u64>,
-    /// How many there were of each of [`DELAYS`].
+    /// How many were sent on each day since 1970.
+    pub days: BTreeMap<i64, u64>,
+    /// How many there were of each of [`DELAYS`], and longer ones.
     pub delays: [u64; DELAYS.len() + 1],
+    /// The first of them, for a page.
+    pub listed: Vec<Violation>,
 }
+
+/// So many messages stand in a page.
+const MOST_LISTED: usize = 500;
 
 /// The message that came longest after the opt-out.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Slowest {
-    #[serde(rename = "after_seconds", serialize_with = "super::as_seconds")]
+    #[serde(rename = "after_seconds", serialize_with = "super::views::as_seconds")]
     pub after: Duration,
     pub file: String,
     pub line: u64,
@@ -41,17 +46,19 @@ pub(super) struct People {
 
 const HOUR: u64 = 60 * 60;
 
-/// Delays below these seconds, and not below the ones before, are counted together; and those above.
-pub(super) const DELAYS: [(u64, &str); 9] = [
+/// Delays of up to these seconds, and of more than those before, are counted together. Each limit has an
+/// end here that is its latest.
+pub(super) const DELAYS: [(u64, &str); 10] = [
     (60, "1 min"),
     (HOUR, "1 h"),
     (6 * HOUR, "6 h"),
     (24 * HOUR, "1 d"),
-    (48 * HOUR, "2 d"),
+    (2 * 24 * HOUR, "2 d"),
+    (3 * 24 * HOUR, "3 d"),
     (7 * 24 * HOUR, "7 d"),
-    (14 * 24 * HOUR, "14 d"),
+    (15 * 24 * HOUR, "15 d"),
     (30 * 24 * HOUR, "30 d"),
-    (365 * 24 * HOUR, "1 year"),
+    (365 * 24 * HOUR, "365 d"),
 ];
 
 impl Findings {
@@ -62,8 +69,12 @@ impl Findings {
             *count += u64::from(limit.is_past(violation.suppressed_since, violation.sent_at));
         }
         let after = violation.after;
-        *self.days.entry(violation.sent_at.day()).or_default() += 1;
-        self.delays[DELAYS.partition_point(|(end, _)| *end <= after.as_secs())] += 1;
+        *self.days.entry(violation.sent_at.as_millis() / DAY_MILLIS).or_default() += 1;
+        let is_longer = |(end, _): &(u64, &str)| Duration::from_secs(*end) < after;
+        self.delays[DELAYS.partition_point(is_longer)] += 1;
+        if self.listed.len() < MOST_LISTED {
+            self.listed.push(violation.clone());
+        }
         if self.slowest.as_ref().is_none_or(|slowest| slowest.after < after) {
             let (file, line) = (violation.file.to_string(), violation.line);
             self.slowest = Some(Slowest { after, file, line });

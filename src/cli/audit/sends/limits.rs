@@ -6,7 +6,7 @@ use crate::ledger::Time;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
 /// A time within which an opt-out has to be acted on. Days are those of UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

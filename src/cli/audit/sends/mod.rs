@@ -2,19 +2,20 @@
 
 mod findings;
 mod limits;
+mod page;
+mod views;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
-use serde::{Serialize, Serializer};
 
-use crate::cli::send_log::{BadRows, Kinds, Said, SendLog, Sent, Tally};
+use crate::cli::html::Made;
+use crate::cli::send_log::{BadRows, Said, SendLog, Sent};
 use crate::cli::{Context, Failure, Status, output};
-use crate::ledger::{Canonical, Hindsight, PastAnswer, PastQuestion, Reason, Store, Time};
-use crate::link::{ListId, Scope};
-use findings::{Findings, Slowest};
-use limits::{Limit, shown};
+use crate::ledger::{Canonical, Hindsight, PastQuestion, Store};
+use crate::link::ListId;
+use findings::Findings;
+use views::{FileView, Summary, SummaryLine, Violation};
 
 /// Find every message that was sent to somebody who was suppressed
 ///
@@ -39,7 +40,8 @@ use limits::{Limit, shown};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  optout audit sends sent-2026-03.csv.gz --html sent-2026-03.html\n  \
-                        optout audit sends sent.ndjson --column rcpt --time-column ts --list news.example.com --json"
+                        optout audit sends sent.ndjson --column rcpt --time-column ts \\\n      \
+                        --list news.example.com --json"
 )]
 pub(in crate::cli) struct Sends {
     /// Send logs; - is standard input
@@ -69,85 +71,14 @@ pub(in crate::cli) struct Sends {
     /// Where rows go that cannot be read, with their lines
     #[arg(long, value_name = "FILE")]
     bad: Option<PathBuf>,
-}
 
-/// A message that should not have been sent.
-#[derive(Debug, Clone, Serialize)]
-struct Violation {
-    file: String,
-    line: u64,
-    recipient: String,
-    #[serde(serialize_with = "crate::ledger::as_text")]
-    list: ListId,
-    campaign: Option<String>,
-    sent_at: Time,
-    suppressed_since: Time,
-    /// The opt-out's own date by its source's account, where it differs.
-    occurred: Option<Time>,
-    /// The event that began it.
-    since_event: Option<u64>,
-    reason: Reason,
-    #[serde(serialize_with = "crate::ledger::as_text")]
-    scope: Scope,
-    event: u64,
-    #[serde(rename = "after_seconds", serialize_with = "as_seconds")]
-    after: Duration,
-    #[serde(skip)]
-    person: usize,
-}
+    /// Write a page with plots that one can hand over, in which addresses are masked
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 
-/// A duration in seconds, exact to the millisecond.
-fn as_seconds<S: Serializer>(after: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(after.as_millis() as f64 / 1000.0)
-}
-
-/// What a file held.
-#[derive(Debug, Clone, Serialize)]
-struct FileView {
-    file: String,
-    rows: u64,
-    bad: u64,
-    messages: u64,
-    out_of_order: u64,
-    first_out_of_order_line: Option<u64>,
-    first_sent_at: Option<Time>,
-    last_sent_at: Option<Time>,
-    unknown_lists: Vec<UnknownList>,
-}
-
-/// A list that no event and no configuration names.
-#[derive(Debug, Clone, Serialize)]
-struct UnknownList {
-    list: String,
-    messages: u64,
-    first_line: u64,
-}
-
-#[derive(Serialize)]
-struct SummaryLine<'s> {
-    summary: &'s Summary,
-}
-
-/// What all came to.
-#[derive(Debug, Serialize)]
-struct Summary {
-    /// The event up to which the history was read.
-    last_event: u64,
-    files: Vec<FileView>,
-    rows: u64,
-    messages: u64,
-    /// Rows that could not be read, and why.
-    bad: u64,
-    bad_rows: Kinds,
-    /// Messages from before the first event.
-    before_history: u64,
-    violations: u64,
-    recipients: u64,
-    within_48_hours: u64,
-    later_than_48_hours: u64,
-    later_than_2_days: u64,
-    later_than_10_business_days: u64,
-    slowest_effect: Option<Slowest>,
+    /// Have whole addresses in the page
+    #[arg(long, requires = "html")]
+    addresses: bool,
 }
 
 impl Sends {
@@ -160,7 +91,14 @@ impl Sends {
         for file in &self.files {
             audit.read(SendLog::open(file, &self.said())?, context, &store)?;
         }
-        let summary = audit.finish()?;
+        let (summary, findings) = audit.finish()?;
+        if let Some(path) = &self.html {
+            let (at, store) = (context.now(), store.name().to_owned());
+            let made = Made { at, store, upto: summary.last_event };
+            // Who may read the store is not everybody.
+            let mode = if self.addresses { 0o600 } else { 0o644 };
+            page::page(&summary, &findings, made, self.addresses).write(path, mode)?;
+        }
         match context.output.is_json() {
             true => context.output.object(&SummaryLine { summary: &summary })?,
             false => summary.told().iter().try_for_each(|line| context.output.line(line))?,
@@ -245,7 +183,7 @@ impl<'s> Audit<'s> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Summary, Failure> {
+    fn finish(self) -> Result<(Summary, Findings), Failure> {
         let Self { hindsight, bad_rows, files, findings, before_history, .. } = self;
         let kinds = bad_rows.finish()?;
         let sum = |count: fn(&FileView) -> u64| files.iter().map(count).sum();
@@ -257,7 +195,7 @@ impl<'s> Audit<'s> {
             )));
         }
         let [later_than_48_hours, later_than_2_days, later_than_10_business_days] = findings.later;
-        Ok(Summary {
+        let summary = Summary {
             last_event: hindsight.last_event(),
             rows,
             messages,
@@ -270,9 +208,10 @@ impl<'s> Audit<'s> {
             later_than_48_hours,
             later_than_2_days,
             later_than_10_business_days,
-            slowest_effect: findings.slowest,
+            slowest_effect: findings.slowest.clone(),
             files,
-        })
+        };
+        Ok((summary, findings))
     }
 }
 
@@ -295,168 +234,4 @@ fn judge(hindsight: &Hindsight<'_>, file: &str, sent: &[Sent]) -> Result<Judged,
 
 fn canonical(address: &str) -> Canonical<'_> {
     Canonical::plain(address).unwrap_or_else(|| Canonical::of_link(address))
-}
-
-impl Violation {
-    fn of(file: &str, sent: &Sent, answer: PastAnswer) -> Self {
-        let PastAnswer { scope, reason, event, since, since_event, occurred, person } = answer;
-        Self {
-            file: file.to_owned(),
-            line: sent.line,
-            recipient: sent.address.clone(),
-            list: sent.list.clone(),
-            campaign: sent.campaign.clone(),
-            sent_at: sent.at,
-            suppressed_since: since,
-            occurred,
-            since_event,
-            reason,
-            scope,
-            event,
-            after: sent.at.since(since),
-            person,
-        }
-    }
-
-    fn head() -> String {
-        aligned([
-            "LINE",
-            "SENT",
-            "AFTER",
-            "SINCE",
-            "OCCURRED",
-            "REASON",
-            "EVENT",
-            "RECIPIENT",
-            "LIST",
-            "SCOPE",
-        ])
-    }
-
-    fn told(&self, with_file: bool) -> String {
-        let place = match with_file {
-            true => format!("{}:{}", self.file, self.line),
-            false => self.line.to_string(),
-        };
-        aligned([
-            &output::clean(&place),
-            &self.sent_at.to_string(),
-            &shown(self.after),
-            &self.suppressed_since.to_string(),
-            &output::or_dash(self.occurred),
-            self.reason.name(),
-            &self.event.to_string(),
-            &output::clean(&self.recipient),
-            self.list.as_str(),
-            self.scope.as_str(),
-        ])
-    }
-}
-
-/// Columns of fixed widths, since nobody knows what is still to come.
-fn aligned(
-    [line, sent, after, since, occurred, reason, event, recipient, list, scope]: [&str; 10],
-) -> String {
-    format!(
-        "{line:>8}  {sent:24}  {after:>12}  {since:24}  {occurred:24}  {reason:11}  {event:>8}  {recipient:32}  \
-         {list:32}  {scope}"
-    )
-}
-
-impl FileView {
-    fn of(name: &str, tally: &Tally, unknown: Vec<(ListId, crate::cli::send_log::Noted)>) -> Self {
-        let unknown = unknown.into_iter().map(|(list, noted)| UnknownList {
-            list: list.to_string(),
-            messages: noted.rows,
-            first_line: noted.first_line,
-        });
-        let disorder = &tally.out_of_order;
-        Self {
-            file: name.to_owned(),
-            rows: tally.rows,
-            bad: tally.bad,
-            messages: tally.messages(),
-            out_of_order: disorder.rows,
-            first_out_of_order_line: (disorder.rows > 0).then_some(disorder.first_line),
-            first_sent_at: tally.span.map(|(first, _)| first),
-            last_sent_at: tally.span.map(|(_, last)| last),
-            unknown_lists: unknown.collect(),
-        }
-    }
-
-    /// Says what is unusual.
-    fn warn(&self) {
-        /// So many lists are told.
-        const TOLD: usize = 20;
-        let file = &self.file;
-        for UnknownList { list, messages, first_line } in self.unknown_lists.iter().take(TOLD) {
-            output::warn(&format!(
-                "{file}: no event and no configuration names the list {list}, of {messages} messages, the first \
-                 in line {first_line}: unless nobody ever left it, look how it is spelt"
-            ));
-        }
-        match self.unknown_lists.len().saturating_sub(TOLD) {
-            0 => {}
-            more => output::warn(&format!("{file}: {more} more lists are unknown: see --json")),
-        }
-        if let Some(line) = self.first_out_of_order_line {
-            output::note(&format!(
-                "{file}: {} messages are not in the order of their times, the first in line {line}; they are \
-                 counted as the others",
-                self.out_of_order
-            ));
-        }
-    }
-}
-
-impl Summary {
-    /// For people.
-    fn told(&self) -> Vec<String> {
-        let Self { rows, messages, bad, before_history, violations, recipients, .. } = self;
-        let mut lines = Vec::new();
-        if *violations > 0 {
-            lines.push(String::new());
-        }
-        for file in &self.files {
-            let span = match (file.first_sent_at, file.last_sent_at) {
-                (Some(first), Some(last)) => format!(", sent from {first} to {last}"),
-                _ => String::new(),
-            };
-            lines.push(format!("{}: {} messages{span}", output::clean(&file.file), file.messages));
-        }
-        lines.push(format!("{rows} rows: {messages} messages, {bad} rows left out"));
-        lines.extend(self.bad_rows.told().map(|(reason, noted)| {
-            format!(
-                "  {} since {}, the first in line {}",
-                noted.rows,
-                output::clean(reason),
-                noted.first_line
-            )
-        }));
-        if *before_history > 0 {
-            lines.push(format!("{before_history} messages are from before the history begins, when nothing was known"));
-        }
-        lines.push(format!("{violations} messages to {recipients} recipients who were suppressed"));
-        if let Some(slowest) = &self.slowest_effect {
-            let counts = [
-                self.later_than_48_hours,
-                self.later_than_2_days,
-                self.later_than_10_business_days,
-            ];
-            lines.push(format!("  within 48 hours              {:>10}", self.within_48_hours));
-            lines.extend(
-                Limit::ALL
-                    .iter()
-                    .zip(counts)
-                    .map(|(limit, count)| format!("  later than {:17} {count:>10}", limit.name())),
-            );
-            let Slowest { after, file, line } = slowest;
-            lines.push(format!(
-                "slowest effect: {} ({}, line {line})",
-                shown(*after),
-                output::clean(file)
-            ));
-        }
-        lines
-    }
 }

@@ -157,18 +157,21 @@ impl History {
             let due = tree::kept_over(events);
             self.found.fault(format!("the hash tree keeps {nodes} nodes where {due} are due"));
         }
-        let orphans: u64 = transaction.query_row(
-            "SELECT count(*) FROM personal WHERE event > ?1
+        let orphan: Option<u64> = transaction.query_row(
+            "SELECT min(event) FROM personal WHERE event > ?1
              AND NOT EXISTS (SELECT 1 FROM event WHERE number = personal.event)",
             [row_number(self.extent.end)],
             |row| row.get(0),
         )?;
-        let early = "SELECT count(*) FROM event WHERE number < 1";
-        let early: u64 = transaction.query_row(early, [], |row| row.get(0))?;
-        if orphans + early > 0 {
-            self.found.fault(format!(
-                "{orphans} texts after the last event, {early} events before the first"
-            ));
+        if let Some(number) = orphan {
+            self.found
+                .fault(format!("event {number} is missing: an address or text of it is kept"));
+        }
+        let early: u64 =
+            transaction
+                .query_row("SELECT count(*) FROM event WHERE number < 1", [], |row| row.get(0))?;
+        if early > 0 {
+            self.found.fault(format!("{early} events stand before the first"));
         }
         let mut statement = transaction.prepare("SELECT scope FROM scope")?;
         let kept =
