@@ -63,6 +63,10 @@ tasks came the recorder writes between the acts, ten times a second at most; a c
 some messages again, with the ids that they had. A receiver is not trusted: it is connected to only at
 an address that was checked, and its answer counts as far as its status.
 
+What the history is at a moment, signed ([`ledger::audit::Checkpoint`]), everybody with a key of the API may
+have, and a task for each [`serve::Destination`] sends it out once a day: only what is elsewhere shows that
+nothing was changed here. The store keeps when one left.
+
 # The page
 
 [`serve::Catalogue`] says what senders and lists are called and what is offered, [`serve::Pages`] how the
@@ -161,6 +165,11 @@ follow the history notice.
   beginning. The cursor belongs to the name: another URL goes on where the last one was.
 * **A webhook with scopes gets what a key bound to them would**: no recipient identifiers, no event
   from a wider scope or of none.
+* **A checkpoint is for a key of any role**, bound to scopes or not: it names nobody, and how long the history
+  is the cursor of every feed says too.
+* **A checkpoint is sent out also when nothing was appended since the last.** It shows that nothing is there
+  but what was, and that the service still says so; a day without one is a reason to ask. Each attempt sends
+  that of its own moment, which binds the most; a directory keeps one file of a size, and never another.
 * **A bound API key's feed holds the events within its scopes alone.** An opt-out from a wider scope
   is not in it, since that would name recipients of other senders: checking before sending is what
   keeps such mail back, and there scope and reason are shown.

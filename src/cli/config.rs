@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,10 +16,11 @@ use toml::{Table, Value};
 
 use super::endpoints::{self, Endpoint};
 use super::output::clean;
+use super::webhook::unknown as unknown_webhook;
 use super::{Failure, catalogue};
 use crate::ledger::{DataDir, SpoolSettings};
 use crate::link::{BaseUrl, MailtoHost};
-use crate::serve::{Catalogue, Limits, ListenerSettings, Pages};
+use crate::serve::{Catalogue, Destination, Limits, ListenerSettings, Pages, Publication, Webhook};
 
 /// How a key's value is written in the environment and after `--set`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,10 @@ const KEYS: &[(&str, Kind)] = &[
     ("page.languages", Kind::Text),
     ("spool.file", Kind::Text),
     ("spool.mebibytes", Kind::Number),
+    ("checkpoint.every_hours", Kind::Number),
+    ("checkpoint.directory", Kind::Text),
+    ("checkpoint.command", Kind::List),
+    ("checkpoint.webhook", Kind::Text),
     ("log.level", Kind::Text),
     ("log.format", Kind::Text),
 ];
@@ -57,6 +63,9 @@ const PREFIX: &str = "OPTOUT_";
 
 /// Variables that are read by those who ask the API, such as examples/follow.py, and stand beside ours.
 const OF_CLIENTS: [&str; 2] = ["OPTOUT_API_KEY", "OPTOUT_API_KEY_FILE"];
+
+/// Checkpoints go out once a year at least.
+const MAX_HOURS: u64 = 366 * 24;
 
 /// A variable this much like one of ours, from 0 to 1, is taken for a misspelt one.
 const ALIKE: f64 = 0.9;
@@ -71,6 +80,7 @@ pub(super) struct Config {
     pub(super) limits: LimitSeconds,
     page: PageFiles,
     spool: SpoolFile,
+    checkpoint: Checkpoints,
     pub(super) log: Log,
     /// The tables of the catalogue and of webhooks, and the file that they are in.
     #[serde(skip)]
@@ -120,6 +130,18 @@ struct SpoolFile {
     mebibytes: u64,
 }
 
+/// Where checkpoints go.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Checkpoints {
+    every_hours: u64,
+    directory: Option<PathBuf>,
+    /// A program and its arguments; empty: none.
+    command: Vec<String>,
+    /// The name of one that is described.
+    webhook: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Log {
@@ -154,6 +176,7 @@ impl Default for Config {
             limits: LimitSeconds::default(),
             page: PageFiles::default(),
             spool: SpoolFile::default(),
+            checkpoint: Checkpoints::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Auto },
             described: None,
         }
@@ -193,6 +216,12 @@ impl Default for LimitSeconds {
 impl Default for SpoolFile {
     fn default() -> Self {
         Self { file: None, mebibytes: 16 }
+    }
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self { every_hours: 24, directory: None, command: Vec::new(), webhook: None }
     }
 }
 
@@ -296,6 +325,13 @@ impl Config {
         if self.spool.mebibytes > 65_536 {
             return Err(Failure::new("spool.mebibytes has to be between 0 and 65536"));
         }
+        if !(1..=MAX_HOURS).contains(&self.checkpoint.every_hours) {
+            let what = format!("checkpoint.every_hours has to be between 1 and {MAX_HOURS}");
+            return Err(Failure::new(what));
+        }
+        if self.checkpoint.directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(Failure::new("checkpoint.directory names none: leave it out, or name one"));
+        }
         let connections = [
             ("public.max_connections", self.public.max_connections),
             ("api.max_connections", self.api.max_connections),
@@ -353,6 +389,27 @@ impl Config {
     pub(super) fn spool(&self) -> Option<SpoolSettings> {
         let size = self.spool.mebibytes * 1024 * 1024;
         (size > 0).then(|| SpoolSettings { path: self.spool_file(), size })
+    }
+
+    /// Where checkpoints go; `webhooks` are those that are described.
+    pub(super) fn publication(&self, webhooks: &[Arc<Webhook>]) -> Result<Publication, Failure> {
+        let own = &self.checkpoint;
+        let webhook = own.webhook.as_ref().map(|name| {
+            let found = webhooks.iter().find(|webhook| webhook.name == *name);
+            found.map(|webhook| Destination::Webhook(Arc::clone(webhook))).ok_or_else(|| {
+                let known = webhooks.iter().map(|webhook| webhook.name.clone()).collect();
+                let what = unknown_webhook(self, name, known).message;
+                Failure::new(format!("checkpoint.webhook: {what}"))
+            })
+        });
+        let command = Some(own.command.clone()).filter(|command| !command.is_empty());
+        let destinations = [
+            own.directory.clone().map(Destination::Directory),
+            command.map(Destination::Command),
+            webhook.transpose()?,
+        ];
+        let every = Duration::from_secs(own.every_hours * 60 * 60);
+        Ok(Publication { every, destinations: destinations.into_iter().flatten().collect() })
     }
 
     pub(super) fn spool_file(&self) -> PathBuf {
@@ -537,6 +594,8 @@ mod tests {
             config.public.base_url.take().is_some() && config.public.mailto_host.take().is_some()
         );
         assert!(config.spool.file.take().is_some());
+        let checkpoint = &mut config.checkpoint;
+        assert!(checkpoint.directory.take().is_some() && checkpoint.webhook.take().is_some());
         assert!(config.page.templates.take().is_some() && config.page.languages.take().is_some());
         assert_eq!(config, Config::default());
         assert_eq!(

@@ -64,6 +64,7 @@ impl Serve {
                     "public.base_url is not https: no mailbox provider offers one-click for it"
                 );
             }
+            let webhooks = webhooks(config)?;
             let mut settings = Settings {
                 base_url: base_url.clone(),
                 may_mint: config.may_mint(),
@@ -75,7 +76,8 @@ impl Serve {
                 user: user::name(),
                 pages: config.pages()?,
                 spool: config.spool(),
-                webhooks: webhooks(config)?,
+                publication: config.publication(&webhooks)?,
+                webhooks,
             };
             begin_webhooks(&settings.webhooks, &store);
             fit_into_descriptors([&mut settings.public, &mut settings.api]);

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::config::Config;
 use super::endpoints::Endpoint;
 use super::{Context, Failure, Status, output};
 use crate::ledger::{SqliteStore, Store, StoreError, Time, WebhookMark};
@@ -234,7 +235,7 @@ impl Resume {
             )));
         }
         let known = store.webhooks()?.into_iter().map(|mark| mark.name);
-        Ok(unknown(context, &self.name, known.collect()))
+        Ok(unknown(&context.config, &self.name, known.collect()))
     }
 }
 
@@ -244,16 +245,17 @@ fn find(context: &Context, name: &str) -> Result<Endpoint, Failure> {
         Some(place) => Ok(endpoints.swap_remove(place)),
         None => {
             let known = endpoints.into_iter().map(|own| own.name);
-            Err(unknown(context, name, known.collect()))
+            Err(unknown(&context.config, name, known.collect()))
         }
     }
 }
 
-fn unknown(context: &Context, name: &str, known: Vec<String>) -> Failure {
+/// What is said of a name that none has; `known` are those that there are.
+pub(super) fn unknown(config: &Config, name: &str, known: Vec<String>) -> Failure {
     let there = match known.is_empty() {
         true => "describe it as [[webhook]] in the configuration file".to_owned(),
         false => format!("there is {}", known.join(", ")),
     };
-    let file = context.config.file_told();
+    let file = config.file_told();
     Failure::new(format!("there is no webhook {name}: {there}; {file}"))
 }

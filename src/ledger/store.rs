@@ -434,6 +434,21 @@ pub trait Store: fmt::Debug + Send + Sync {
         name: &str,
         after: Option<u64>,
     ) -> Result<Option<WebhookMark>, StoreError>;
+
+    /// When a checkpoint last left for a destination; `None` when none ever did.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn checkpoint_left(&self, destination: &str) -> Result<Option<Time>, StoreError>;
+
+    /// Keeps that a checkpoint left for a destination, whatever was kept of it before: a clock may have
+    /// been set back.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable.
+    fn keep_checkpoint_left(&self, destination: &str, at: Time) -> Result<(), StoreError>;
 }
 
 /// What is asked for one recipient, and how it came.

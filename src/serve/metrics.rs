@@ -60,6 +60,11 @@ struct WebhookLabels {
     webhook: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DestinationLabels {
+    destination: &'static str,
+}
+
 /// From half a millisecond to eight seconds.
 const SECONDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 8.0];
 
@@ -97,6 +102,8 @@ pub(super) struct Metrics {
     unclaimed_lost: Counter,
     unclaimed_waiting: Gauge,
     webhooks: WebhookMetrics,
+    checkpoint_age: Family<DestinationLabels, Gauge>,
+    checkpoint_failures: Family<DestinationLabels, Counter>,
 }
 
 /// By webhook.
@@ -148,6 +155,8 @@ impl Metrics {
             unclaimed_lost: Counter::default(),
             unclaimed_waiting: Gauge::default(),
             webhooks: WebhookMetrics::default(),
+            checkpoint_age: Family::default(),
+            checkpoint_failures: Family::default(),
             registry,
         };
         metrics.register();
@@ -192,6 +201,22 @@ impl Metrics {
         );
         self.register_unclaimed();
         self.webhooks.register(&mut self.registry);
+        self.register_checkpoints();
+    }
+
+    fn register_checkpoints(&mut self) {
+        let r = &mut self.registry;
+        r.register_with_unit(
+            "checkpoint_age",
+            "How long ago the last checkpoint left, by kind of destination",
+            Unit::Seconds,
+            self.checkpoint_age.clone(),
+        );
+        r.register(
+            "checkpoint_failures",
+            "Attempts to send a checkpoint out that failed",
+            self.checkpoint_failures.clone(),
+        );
     }
 
     fn register_unclaimed(&mut self) {
@@ -252,6 +277,18 @@ impl Metrics {
         for progress in all {
             self.webhooks.note(progress, last_event, now);
         }
+    }
+
+    /// Notes when checkpoints left.
+    pub(super) fn checkpoints(&self, departures: &[(&'static str, Time)], now: Time) {
+        for &(destination, at) in departures {
+            let age = self.checkpoint_age.get_or_create(&DestinationLabels { destination });
+            age.set(gauge(now.since(at).as_secs()));
+        }
+    }
+
+    pub(super) fn checkpoint_failed(&self, destination: &'static str) {
+        self.checkpoint_failures.get_or_create(&DestinationLabels { destination }).inc();
     }
 
     /// Everything, as Prometheus text.

@@ -13,6 +13,7 @@ mod log_limit;
 mod metrics;
 mod phase;
 mod public;
+mod publisher;
 mod recent;
 mod reply;
 mod settings;
@@ -34,6 +35,7 @@ pub use api::headers::MintedView;
 pub use catalogue::{Catalogue, CatalogueError, Described, Logo, Sender, Text};
 pub use public::Pages;
 pub(crate) use public::is_the_pages_form;
+pub use publisher::{Destination, Publication};
 pub use settings::{Limits, ListenerSettings, Settings};
 pub use sockets::{BindError, Sockets};
 pub use webhook::{Answer, LineError, Schedule, Secret, Target, TrustedRoots, Webhook};
@@ -69,6 +71,7 @@ pub async fn run(
     let (phase, phases) = watch::channel(Phase::Serving);
     let shared = Arc::new(Shared::start(Arc::clone(&store), dir, settings, phases.clone())?);
     let webhooks = webhook::start(&shared);
+    let publishers = publisher::start(&shared);
     let warming = tokio::task::spawn_blocking(warm(Arc::clone(&shared), store, phases.clone()));
     let public = listener::serve(
         sockets.public,
@@ -95,6 +98,7 @@ pub async fn run(
     warming.await?;
     // Before the recorder ends, which keeps how far they came.
     webhooks.join_all().await;
+    publishers.join_all().await;
     let shared = Arc::clone(&shared);
     tokio::task::spawn_blocking(move || shared.finish()).await?;
     tracing::info!("stopped");

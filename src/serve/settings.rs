@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::catalogue::Catalogue;
 use super::public::Pages;
+use super::publisher::Publication;
 use super::webhook::Webhook;
 use crate::ledger::SpoolSettings;
 use crate::link::{BaseUrl, MailtoHost};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub spool: Option<SpoolSettings>,
     /// Who is told of events.
     pub webhooks: Vec<Arc<Webhook>>,
+    /// Where checkpoints go.
+    pub publication: Publication,
 }
 
 /// What one listener is told.

@@ -15,6 +15,7 @@ use super::log_limit::LogLimit;
 use super::metrics::Metrics;
 use super::now;
 use super::phase::Phase;
+use super::publisher::Departures;
 use super::recent::{LinkKey, Recent};
 use super::reply::within;
 use super::settings::Settings;
@@ -22,7 +23,7 @@ use super::shared_pages::SharedPages;
 use super::unclaimed::UnclaimedKeeper;
 use super::watcher::{SharedKeys, Watch};
 use super::webhook::Marks;
-use crate::ledger::audit::AuditKey;
+use crate::ledger::audit::{AuditKey, Checkpoint};
 use crate::ledger::{
     Action, ApiKey, Command, DataDir, Kept, LateStore, Look, Outcome, Recipient, Recorder, Source,
     Spool, Store, StoreError, Surroundings, Time, Waiting, WebhookMark,
@@ -65,6 +66,8 @@ pub(super) struct Shared {
     recent: Arc<Recent>,
     /// What webhooks are at.
     pub(super) marks: Arc<Marks>,
+    /// When checkpoints left.
+    pub(super) departures: Departures,
     keys: Arc<SharedKeys>,
     watch: Watch,
     /// Reads of the history's end, for those who follow it.
@@ -116,6 +119,7 @@ impl Shared {
             unclaimed,
             recent,
             marks,
+            departures: Departures::default(),
             keys,
             watch,
             pages: SharedPages::default(),
@@ -151,6 +155,15 @@ impl Shared {
             tracing::info!(public = %key.public(), "made the key for checkpoints");
         }
         Ok(Arc::clone(self.audit_key.get_or_init(|| Arc::new(key))))
+    }
+
+    /// The checkpoint of now, signed.
+    pub(super) async fn checkpoint(&self) -> Result<String, StoreError> {
+        let key = self.audit_key()?;
+        let sign = move |store: &dyn Store| {
+            Checkpoint::sign(store, key.signer(), store.look()?.last_event)
+        };
+        self.read(sign).await
     }
 
     /// Whose opt-outs wait in the spool.
@@ -325,6 +338,7 @@ impl Shared {
         let seen = Look { last_event: *self.last_event().borrow(), ..Look::default() };
         let look = self.store().ok().and_then(|store| store.glance()).unwrap_or(seen);
         self.metrics.webhooks(&self.marks.all(), look.last_event, now());
+        self.metrics.checkpoints(&self.departures.all(), now());
         self.metrics.text(self.recorder.counts(), self.unclaimed.counts(), &look)
     }
 

@@ -147,10 +147,10 @@ fn a_full_spool_refuses_and_loses_nothing() {
 }
 
 /// A file system in memory, taken down at the end.
-struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
-    fn tmpfs(at: PathBuf, size: &str) -> Option<Self> {
+    pub fn tmpfs(at: PathBuf, size: &str) -> Option<Self> {
         fs::create_dir_all(&at).expect("a directory");
         let options = format!("size={size},mode=0700");
         let mut mount = Command::new("mount");

@@ -53,6 +53,10 @@ fn requests(operation: &Value) -> BTreeMap<String, (String, String)> {
     for (name, example) in bodies.as_object().into_iter().flatten() {
         requests.entry(name.clone()).or_default().1 = example["value"].to_string();
     }
+    if operation["parameters"].is_null() && operation["requestBody"].is_null() {
+        // There is nothing to choose, so there is one answer.
+        requests.extend(answers(operation).into_keys().map(|name| (name, Default::default())));
+    }
     requests
 }
 
@@ -81,6 +85,11 @@ fn is_alike(field: &str, one: &Value, other: &Value) -> bool {
         (Value::Array(one), Value::Array(other)) => {
             one.len() == other.len()
                 && one.iter().zip(other).all(|(one, other)| is_alike(field, one, other))
+        }
+        // The number of events in a checkpoint.
+        (Value::String(one), Value::String(other)) if one.contains('\n') => {
+            one.lines().count() == other.lines().count()
+                && one.lines().nth(1) == other.lines().nth(1)
         }
         (Value::String(one), Value::String(other)) => {
             VARYING.contains(&field) || without_identifiers(one) == without_identifiers(other)
@@ -128,7 +137,10 @@ fn every_example_is_answered_as_it_is_documented() {
                 let (status, content_type, expected) = answers[name];
                 assert_eq!(reply.status, status, "{method} {asked} {body}: {}", reply.body);
                 assert_eq!(reply.header("content-type"), Some(content_type));
-                let found = reply.json();
+                let found = match expected {
+                    Value::String(_) => Value::String(reply.body),
+                    _ => reply.json(),
+                };
                 assert!(is_alike("", expected, &found), "{name}:\n{expected:#}\n{found:#}");
                 seen.push(json!({
                     "path": path, "method": method, "status": status, "type": content_type,

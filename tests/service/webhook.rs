@@ -20,7 +20,7 @@ use crate::common::{
 };
 use crate::crash::Load;
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// A place whose configuration has one webhook, `shop`, with these further keys.
@@ -49,7 +49,7 @@ fn configure(place: Place, webhooks: &[(&str, &str, &str)]) -> Place {
     place.configured(&tables.join("\n"))
 }
 
-fn write_secret(path: &Path, secret: &str) {
+pub fn write_secret(path: &Path, secret: &str) {
     fs::write(path, secret).expect("written");
     fs::set_permissions(path, Permissions::from_mode(0o600)).expect("changed");
 }
@@ -76,9 +76,9 @@ fn click(place: &Place, service: &Service, recipient: &str) {
 }
 
 /// A receiver in a process of its own; killed when dropped.
-struct Receiver {
+pub struct Receiver {
     child: Child,
-    port: u16,
+    pub port: u16,
     log: PathBuf,
 }
 
@@ -93,7 +93,7 @@ impl Receiver {
     }
 
     /// With PyPI's package; on a port of its choice when it is 0.
-    fn python(python: &str, port: u16, secret: &str, log: &Path, tls: &[&Path]) -> Self {
+    pub fn python(python: &str, port: u16, secret: &str, log: &Path, tls: &[&Path]) -> Self {
         let mut command = Command::new(python);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receivers/receiver.py");
         command.arg(script).args([&port.to_string(), secret]).arg(log).args(tls);
@@ -120,7 +120,7 @@ impl Receiver {
         lines
     }
 
-    fn wait_for(&self, count: usize) -> Vec<Value> {
+    pub fn wait_for(&self, count: usize) -> Vec<Value> {
         eventually("the messages", || self.messages().len() >= count);
         self.messages()
     }

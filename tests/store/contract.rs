@@ -62,6 +62,7 @@ macro_rules! holds_for {
                 looks_tell_what_others_wrote
                 key_uses_are_kept
                 webhooks_keep_their_place_until_they_are_sent_elsewhere
+                when_a_checkpoint_left_is_kept_by_destination
                 a_mailing_gets_one_answer_and_the_next_one_waits
                 lists_are_essential_from_one_description_to_the_next
                 a_clock_that_was_set_back_loses_nothing
@@ -307,6 +308,19 @@ fn webhooks_keep_their_place_until_they_are_sent_elsewhere(subject: &impl Subjec
     assert_eq!(one.webhooks().expect("read")[1].cursor, 1);
     assert_eq!(other.resume_webhook("old", Some(0)).expect("resumed"), Some(back));
     assert_eq!(other.resume_webhook("nobody", None).expect("read"), None);
+}
+
+fn when_a_checkpoint_left_is_kept_by_destination(subject: &impl Subject) {
+    let (one, other) = (subject.open(), subject.open());
+    assert_eq!(one.checkpoint_left("directory /a").expect("read"), None);
+    one.keep_checkpoint_left("directory /a", at(5000)).expect("kept");
+    one.keep_checkpoint_left("webhook shop", at(7000)).expect("kept");
+    assert_eq!(other.checkpoint_left("directory /a").expect("read"), Some(at(5000)));
+    assert_eq!(other.checkpoint_left("directory /b").expect("read"), None);
+    other.keep_checkpoint_left("directory /a", at(4000)).expect("kept");
+    assert_eq!(one.checkpoint_left("directory /a").expect("read"), Some(at(4000)), "set back");
+    assert_eq!(one.checkpoint_left("webhook shop").expect("read"), Some(at(7000)));
+    assert_eq!(subject.open().look().expect("read").last_event, 0, "it is no event");
 }
 
 fn forgetting_erases_address_and_notes_and_keeps_the_rest(subject: &impl Subject) {

@@ -15,7 +15,9 @@ use optout::ledger::{
     Time, Verification, WebhookMark, WebhookStart, Withdrawal,
 };
 use optout::link::{BaseUrl, KeyId, Link, ListId, Scope, SigningKey};
-use optout::serve::{Catalogue, Limits, ListenerSettings, Pages, Settings, Sockets, run};
+use optout::serve::{
+    Catalogue, Destination, Limits, ListenerSettings, Pages, Publication, Settings, Sockets, run,
+};
 
 const LIST: &str = "weekly.example.com";
 
@@ -168,6 +170,8 @@ through_call! {
     begin_webhooks(webhooks: &[(String, WebhookStart)]) -> ();
     keep_webhooks(marks: &[WebhookMark]) -> ();
     resume_webhook(name: &str, after: Option<u64>) -> Option<WebhookMark>;
+    checkpoint_left(destination: &str) -> Option<Time>;
+    keep_checkpoint_left(destination: &str, at: Time) -> ();
 }
 
 /// The service on a store of its own, in this process.
@@ -270,6 +274,10 @@ fn settings(data: &DataDir) -> Settings {
         pages: Pages::load(None, None).expect("they are compiled in"),
         spool: Some(SpoolSettings { path: data.spool(), size: 64 * 1024 }),
         webhooks: Vec::new(),
+        publication: Publication {
+            every: FOR_EVER,
+            destinations: vec![Destination::Directory(data.path().join(".."))],
+        },
     }
 }
 

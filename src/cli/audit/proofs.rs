@@ -27,6 +27,9 @@ const LONGEST: u64 = 1 << 16;
 pub(in crate::cli) struct Key {}
 
 /// Sign the length of the history and the root of the tree over it
+///
+/// It binds only once it is elsewhere: the service sends one out daily as `[checkpoint]` of the configuration
+/// says, and the API gives the one of now to whoever has a key.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  optout audit checkpoint > checkpoint-today")]
 pub(in crate::cli) struct TakeCheckpoint {

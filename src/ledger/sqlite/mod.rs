@@ -28,7 +28,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, ToSql};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params,
+};
 
 use append::Batch;
 use fold::{Folder, Folding};
@@ -688,6 +690,19 @@ impl Store for SqliteStore {
     ) -> Result<Option<WebhookMark>, StoreError> {
         self.write(|transaction| webhook::resume(transaction, name, after))
     }
+
+    fn checkpoint_left(&self, destination: &str) -> Result<Option<Time>, StoreError> {
+        let name = checkpoint_mark(destination);
+        self.read(|transaction| Ok(meta(transaction, &name).optional()?))
+    }
+
+    fn keep_checkpoint_left(&self, destination: &str, at: Time) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let put = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)";
+            transaction.execute(put, params![checkpoint_mark(destination), at])?;
+            Ok(())
+        })
+    }
 }
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
@@ -755,6 +770,11 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     };
     open().map_err(|e| sql_error(path, e))
+}
+
+/// Where it is kept when a checkpoint left for a destination.
+fn checkpoint_mark(destination: &str) -> String {
+    format!("checkpoint to {destination}")
 }
 
 fn meta<T: FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {

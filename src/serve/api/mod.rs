@@ -3,6 +3,7 @@
 
 mod access;
 mod check;
+mod checkpoint;
 mod events;
 pub(super) mod headers;
 mod problem;
@@ -27,7 +28,7 @@ use request::Parameters;
 
 /// Every path there is: its name in metrics, what GET does, and what POST does. What is asked
 /// most comes first. `openapi.json` describes each.
-const ROUTES: [Route; 10] = [
+const ROUTES: [Route; 11] = [
     route("/v1/check", "check", Some(Operation::CheckOne), Some(Operation::CheckMany)),
     route("/v1/events", "events", Some(Operation::Events), None),
     route("/v1/headers", "headers", None, Some(Operation::Mint)),
@@ -36,6 +37,7 @@ const ROUTES: [Route; 10] = [
     route("/v1/opt-ins", "opt_ins", None, Some(Operation::OptIn)),
     route("/v1/releases", "releases", None, Some(Operation::Release)),
     route("/v1/stats", "stats", Some(Operation::Stats), None),
+    route("/v1/checkpoint", "checkpoint", Some(Operation::Checkpoint), None),
     route("/v1/openapi.json", "openapi", Some(Operation::Describe), None),
     route("/metrics", "metrics", Some(Operation::Metrics), None),
 ];
@@ -96,6 +98,7 @@ enum Operation {
     Events,
     Stats,
     Mint,
+    Checkpoint,
     Describe,
     Metrics,
 }
@@ -109,7 +112,7 @@ impl Operation {
             Self::Release => Need::Release,
             Self::Events | Self::Stats => Need::Events,
             Self::Mint => Need::Mint,
-            Self::Describe => Need::Nothing,
+            Self::Checkpoint | Self::Describe => Need::Nothing,
             Self::Metrics => Need::Metrics,
         }
     }
@@ -182,6 +185,7 @@ async fn dispatch(
         Operation::Events => events::page(shared, caller, query?).await,
         Operation::Stats => stats::counts(shared, caller, query?).await,
         Operation::Mint => Box::pin(headers::mint(shared, caller, request)).await,
+        Operation::Checkpoint => checkpoint::of_now(shared, query?).await,
         Operation::Describe => describe(query?),
         Operation::Metrics => Ok(metrics(shared)),
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{LineError, Webhook};
+use crate::ledger::audit::Checkpoint;
 use crate::ledger::{Entry, EventView, Time, leaf_hash};
 
 /// Octets of a hash that make an id.
@@ -40,6 +41,15 @@ struct TestData<'a> {
     webhook: &'a str,
 }
 
+#[derive(Serialize)]
+struct CheckpointData<'a> {
+    origin: &'a str,
+    size: u64,
+    root: String,
+    /// The signed note, of which the rest is a reading.
+    checkpoint: &'a str,
+}
+
 impl Message {
     /// An event. The id is made of the event's own hash, so it stays the same over a restart, and
     /// over a backup's restoration: what was sent after the backup was made is sent again with
@@ -67,6 +77,26 @@ impl Message {
         let data = TestData { webhook: &webhook.name };
         let r#type = format!("{TYPE}.test");
         Self::new(id("test", &random), &Body { r#type, timestamp: now, store: None, data })
+    }
+
+    /// A checkpoint. Each attempt brings that of its own moment, so each is a message of its own.
+    pub(super) fn checkpoint(
+        webhook: &Webhook,
+        store: &str,
+        (checkpoint, note): (&Checkpoint, &str),
+        now: Time,
+    ) -> Result<Self, LineError> {
+        let hash = Sha256::new()
+            .chain_update(now.as_millis().to_be_bytes())
+            .chain_update(note)
+            .chain_update(&webhook.name)
+            .finalize();
+        let Checkpoint { origin, size, .. } = checkpoint;
+        let (root, size) = (checkpoint.root_text(), *size);
+        let data = CheckpointData { origin, size, root, checkpoint: note };
+        let r#type = format!("{TYPE}.checkpoint");
+        let body = Body { r#type, timestamp: now, store: Some(store), data };
+        Self::new(id("checkpoint", &hash[..ID]), &body)
     }
 
     fn new<D: Serialize>(id: String, body: &Body<'_, D>) -> Result<Self, LineError> {

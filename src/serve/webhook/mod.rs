@@ -27,6 +27,7 @@ pub use secret::Secret;
 pub use target::Target;
 
 use super::now;
+use crate::ledger::audit::Checkpoint;
 use crate::ledger::{Action, Event, Store, StoreError, WebhookStart};
 use crate::link::Scope;
 use line::Line;
@@ -96,5 +97,17 @@ impl Webhook {
     /// Why there was no answer.
     pub async fn test(&self) -> Result<Answer, LineError> {
         Line::new(self).post(&Message::test(self, now())?, now()).await
+    }
+
+    /// Posts a checkpoint, on a connection of its own beside the one of the events, whose order and
+    /// cursor are left as they are. Scopes and actions do not matter, since it names nobody.
+    pub(super) async fn post_checkpoint(
+        &self,
+        store: &str,
+        checkpoint: &Checkpoint,
+        note: &str,
+    ) -> Result<Answer, LineError> {
+        let message = Message::checkpoint(self, store, (checkpoint, note), now())?;
+        Line::new(self).post(&message, now()).await
     }
 }

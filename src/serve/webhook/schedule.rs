@@ -25,7 +25,11 @@ impl Schedule {
 
     /// The wait after so many failures in a row, no shorter than the receiver asked for; `None`
     /// when the schedule is at its end.
-    pub(super) fn wait(&self, failures: u32, asked: Option<Duration>) -> Option<Duration> {
+    pub(in crate::serve) fn wait(
+        &self,
+        failures: u32,
+        asked: Option<Duration>,
+    ) -> Option<Duration> {
         let last = usize::try_from(failures.checked_sub(1)?).ok()?;
         let wait = *self.0.get(last)?;
         let wait = wait.max(asked.unwrap_or_default().min(LONGEST));
