@@ -287,8 +287,8 @@ impl Metrics {
         }
     }
 
-    pub(super) fn checkpoint_failed(&self, destination: &'static str) {
-        self.checkpoint_failures.get_or_create(&DestinationLabels { destination }).inc();
+    pub(super) fn checkpoint_failures(&self, destination: &'static str) -> Counter {
+        self.checkpoint_failures.get_or_create(&DestinationLabels { destination }).clone()
     }
 
     /// Everything, as Prometheus text.

@@ -124,6 +124,7 @@ fn a_directory_gets_each_as_a_file() {
     // It is known from the store.
     let age = "optout_checkpoint_age_seconds{destination=\"directory\"} ";
     eventually("it is known when the last one left", || has_metric(&service, age));
+    assert!(has_metric(&service, "optout_checkpoint_failures_total{destination=\"directory\"} 0"));
     click(&place, &service, "b@example.org");
     service.stop();
     assert_eq!(names(&directory), ["checkpoint-0"], "a restart brings none forward");

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -157,6 +158,8 @@ struct Publisher {
     last: Option<Time>,
     /// In a row.
     failures: u32,
+    /// All of them.
+    failed: Counter,
 }
 
 impl Publisher {
@@ -167,6 +170,7 @@ impl Publisher {
             destination: destination.clone(),
             last: None,
             failures: 0,
+            failed: shared.metrics.checkpoint_failures(destination.kind()),
         }
     }
 
@@ -277,7 +281,7 @@ impl Publisher {
 
     async fn failed(&mut self, refused: &Refused) {
         self.failures = self.failures.saturating_add(1);
-        self.shared.metrics.checkpoint_failed(self.destination.kind());
+        self.failed.inc();
         let wait = wait_after(self.failures, refused.retry_after);
         let (destination, failures, again_in) = (&self.name, self.failures, wait.as_secs());
         let why = &refused.why;
