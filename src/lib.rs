@@ -67,6 +67,20 @@ What the history is at a moment, signed ([`ledger::audit::Checkpoint`]), everybo
 have, and a task for each [`serve::Destination`] sends it out once a day: only what is elsewhere shows that
 nothing was changed here. The store keeps when one left.
 
+# What proves it
+
+The transaction that appends also extends a hash tree over the history ([`ledger::tree`], RFC 6962): of its
+nodes every eighth level is kept, and the rest is computed from those when somebody asks. A checkpoint is the
+root of a moment, signed with a key of the store's own; whoever has one can be shown that an event is under
+it, and that a later history begins with it, by files of a few lines that are checked without the store
+([`ledger::audit`]). `verify` trusts nothing that is kept: it reads the history in its order, once as such and
+once for each share of the recipients, and compares everything that follows from it. Whoever can write to
+the store can also compute all of it anew; that is what checkpoints elsewhere are for.
+
+The recipient gets a receipt from the page: the event, its proof, and the salt that ties it to their address.
+What stood at an instant of the past is what the events until then leave, replayed for those who are asked
+about ([`ledger::Store::standings_after`]).
+
 # The page
 
 [`serve::Catalogue`] says what senders and lists are called and what is offered, [`serve::Pages`] how the
@@ -109,10 +123,10 @@ keyed by the event that brought it: rows are appended, and overwritten in place 
 a moved row leaves a copy behind. Events hold a keyed identifier and keyed hashes of texts, so
 the history stays as it is when a person is forgotten.
 
-The database, the store's secret, the signing keys and the spool are four files ([`ledger::DataDir`]): a
-copy of the database alone neither signs links nor tells who an identifier is. A backup is all
-three in one file with a checksum; a store that is made from one has another name, which those who
-follow the history notice.
+The database, the store's secret, the signing keys, the key for checkpoints and the spool are five files
+([`ledger::DataDir`]): a copy of the database alone neither signs links nor tells who an identifier is. A
+backup is all of them in one file with a checksum; a store that is made from one has another name, which
+those who follow the history notice.
 
 # Invariants
 
@@ -219,6 +233,9 @@ follow the history notice.
   others their events say what stood at the very millisecond.
 * **A delay counts from when a list was first covered**, without a break until the message, whatever stands
   strongest then: a complaint that follows an unsubscribe does not make the sender look quicker.
+* **The key for checkpoints survives a restore**, unlike the store's name: an auditor's older checkpoint then
+  shows whether the backup lacked anything, and receipts stay good.
+* **A receipt is in English**, and its words are signed with it: it is for whoever the recipient shows it to.
 * **Refusals of hyper's own** (a malformed or oversized header) do not carry our header fields.
 "#
 )]

@@ -454,7 +454,7 @@ fn the_answer_to_a_letter_holds_everything_and_its_proofs_hold() {
     for what in [
         "bob+&lt;b&gt;@example.org",
         "by phone &amp; in &lt;writing&gt;",
-        "manual",
+        "unsubscribe",
         &key.to_string(),
     ] {
         assert!(

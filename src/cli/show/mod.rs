@@ -27,7 +27,8 @@ use page::Evidence;
 /// checkpoint. It holds the address, so the file has mode 0600.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  optout show alice@example.org\n  \
-                  optout show alice@example.org --at 2026-01-31T12:00:00Z --html letter.html")]
+                  optout show alice@example.org --at 2026-01-31T12:00:00Z\n  \
+                  optout show alice@example.org --html letter.html")]
 pub(super) struct Show {
     /// The recipient
     #[arg(value_name = "R")]
