@@ -16,7 +16,7 @@ use crate::link::ListId;
 /// date that the source gave stands beside it (since).
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  optout check --list news.example.com alice@example.org\n  \
-    optout check --list news.example.com --at 2026-01-31T12:00Z a@example.org")]
+    optout check --list shop.example --at 2026-01-31T12:00Z a@example.org")]
 pub(super) struct Check {
     /// The list that is to be sent
     #[arg(long)]
