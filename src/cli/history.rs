@@ -4,7 +4,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Context, Failure, Status, output};
-use crate::ledger::{Action, Entry, Event, EventView, Page, Source, Store, Time, leaf_hash};
+use crate::ledger::{
+    Action, Entry, Event, EventView, Page, Source, Store, Time, hexadecimal, leaf_hash,
+};
 use crate::link::{KeyId, Scope};
 
 /// Read the events, newest first
@@ -84,10 +86,6 @@ impl From<Entry> for HashedView {
         let link_hash = entry.event.link.map(|hash| hexadecimal(&hash));
         Self { event: entry.into(), note_hash, link_hash, leaf }
     }
-}
-
-fn hexadecimal(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// How many events are read at once.

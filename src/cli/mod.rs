@@ -29,7 +29,6 @@ mod recipients;
 mod release;
 mod report;
 mod restore;
-mod rows;
 mod scrub;
 mod send_log;
 mod serve;

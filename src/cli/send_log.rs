@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use serde::Serialize;
 
 use super::input::Input;
@@ -52,20 +53,31 @@ const TIMES: &[&str] = &[
 ];
 const CAMPAIGNS: &[&str] = &["campaign", "campaignid", "campaignname", "mailing", "mailingid"];
 
-/// What is said beside the file.
-#[derive(Debug, Clone, Default)]
+/// What is said beside the file; a command that takes these calls its files `files`.
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct Said {
-    /// The column with the addresses.
+    /// The column that holds the addresses, where it is not called email or the like
+    #[arg(long, value_name = "NAME", requires = "files")]
     pub column: Option<String>,
-    /// The column with the lists.
+
+    /// The column that holds the lists, where it is not called list or the like
+    #[arg(long, value_name = "NAME", requires = "files")]
     pub list_column: Option<String>,
-    /// The column with the times.
+
+    /// The column that holds the times, where it is not called time or the like
+    #[arg(long, value_name = "NAME", requires = "files")]
     pub time_column: Option<String>,
-    /// The column with the campaigns.
+
+    /// The column that holds the campaigns, for a command that asks for them.
+    #[arg(skip)]
     pub campaign_column: Option<String>,
-    /// The list of every row.
+
+    /// The list of every message, where no column says it
+    #[arg(long, requires = "files", conflicts_with = "list_column")]
     pub list: Option<ListId>,
-    /// Whether times without an offset are in UTC.
+
+    /// Times without an offset are in UTC
+    #[arg(long = "utc", requires = "files")]
     pub is_utc: bool,
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::hexadecimal;
 use super::time::Time;
 use crate::link::Scope;
 
@@ -87,7 +88,7 @@ impl ApiKey {
         scopes: Vec<Scope>,
         created: Time,
     ) -> (Self, String) {
-        let id: String = random[..ID_LEN].iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hexadecimal(&random[..ID_LEN]);
         let text = format!("{PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(&random[ID_LEN..]));
         let hash = Sha256::digest(&text).into();
         (Self { id, hash, role, scopes, created, revoked: None }, text)

@@ -63,6 +63,11 @@ pub use view::{EventView, SuppressionView};
 pub use waiting::Waiting;
 pub use webhook::{WebhookMark, WebhookStart};
 
+/// Octets in lower-case hexadecimal digits.
+pub(crate) fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
 /// Serializes what has a text form as that text.
 pub(crate) fn as_text<T: std::fmt::Display, S: serde::Serializer>(
     value: &T,

@@ -8,7 +8,7 @@ use optout::ledger::Time;
 use optout::ledger::audit::{Checkpoint, PublicKey};
 use serde_json::Value;
 
-use crate::common::{LIST, Place, Service, eventually, python_with, skip, text};
+use crate::common::{LIST, Place, Service, eventually, python_with, text};
 use crate::faults::Mount;
 use crate::webhook::{Receiver, SECRET, write_secret};
 
@@ -146,18 +146,8 @@ fn a_directory_gets_each_as_a_file() {
 /// The clock of the running service goes on by a day.
 #[test]
 fn a_running_service_sends_one_when_a_day_is_over() {
-    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-    if !Path::new(LIBRARY).exists() {
-        return skip("faketime is not installed");
-    }
     let (place, directory) = with_directory();
-    let offset = place.path().join("offset");
-    fs::write(&offset, "+0\n").expect("written");
-    let ports = ["serve", "--set", "public.listen=127.0.0.1:0", "--set", "api.listen=127.0.0.1:0"];
-    let mut command = place.command(&ports);
-    command.env("LD_PRELOAD", LIBRARY).env("FAKETIME_TIMESTAMP_FILE", &offset);
-    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let service = Service::start(command);
+    let Some((service, offset)) = place.serve_with_clock() else { return };
     eventually("the first", || names(&directory) == ["checkpoint-0"]);
     click(&place, &service, "a@example.org");
     fs::write(&offset, "+86401\n").expect("written");

@@ -379,18 +379,8 @@ fn a_database_whose_first_page_was_overwritten() {
 /// The clock is set back by an hour under the running service.
 #[test]
 fn a_clock_that_is_set_back() {
-    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-    if !Path::new(LIBRARY).exists() {
-        return skip("faketime is not installed");
-    }
     let place = Place::with_store();
-    let offset = place.path().join("offset");
-    fs::write(&offset, "+0\n").expect("written");
-    let ports = ["serve", "--set", "public.listen=127.0.0.1:0", "--set", "api.listen=127.0.0.1:0"];
-    let mut command = place.command(&ports);
-    command.env("LD_PRELOAD", LIBRARY).env("FAKETIME_TIMESTAMP_FILE", &offset);
-    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let service = Service::start(command);
+    let Some((service, offset)) = place.serve_with_clock() else { return };
     let recipients = recipients(2000);
     all_accepted(&place, &service, &recipients, |load| {
         eventually("some are recorded", || load.done() > 200);

@@ -116,7 +116,7 @@ struct ShownView {
     refused: Option<String>,
     event: Option<EventView>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    recipients_own: Option<bool>,
+    recipient_matches: Option<bool>,
     old: Option<CheckpointView>,
     checkpoint: Option<CheckpointView>,
 }
@@ -221,7 +221,7 @@ impl VerifyReceipt {
         let shown = opened.map(|(_, event, checkpoint)| (event, checkpoint));
         if context.output.is_json() {
             let proof = shown.clone().map(|(event, at)| Proof::Inclusion(Box::new(event), at));
-            let view = ShownView { recipients_own: own, ..ShownView::of(&proof) };
+            let view = ShownView { recipient_matches: own, ..ShownView::of(&proof) };
             context.output.object(&view)?;
         } else {
             match &shown {
@@ -258,7 +258,7 @@ impl ShownView {
             Err(_) => {}
         }
         let refused = shown.as_ref().err().map(ToString::to_string);
-        Self { valid: refused.is_none(), refused, event, recipients_own: None, old, checkpoint }
+        Self { valid: refused.is_none(), refused, event, recipient_matches: None, old, checkpoint }
     }
 }
 

@@ -24,29 +24,12 @@ pub(super) struct Sends {
     #[arg(long = "sends", value_name = "FILE", help_heading = SEND_LOGS)]
     files: Vec<PathBuf>,
 
-    /// Its column with the addresses, where it is not called email or the like
-    #[arg(long, value_name = "NAME", requires = "files", help_heading = SEND_LOGS)]
-    column: Option<String>,
-
-    /// Its column with the lists, where it is not called list or the like
-    #[arg(long, value_name = "NAME", requires = "files", help_heading = SEND_LOGS)]
-    list_column: Option<String>,
-
-    /// Its column with the times, where it is not called time or the like
-    #[arg(long, value_name = "NAME", requires = "files", help_heading = SEND_LOGS)]
-    time_column: Option<String>,
+    #[command(flatten, next_help_heading = SEND_LOGS)]
+    said: Said,
 
     /// Its column with the campaigns, where it is not called campaign or the like
     #[arg(long, value_name = "NAME", requires = "files", help_heading = SEND_LOGS)]
     campaign_column: Option<String>,
-
-    /// The list of every message in it, where no column says it
-    #[arg(long, requires = "files", conflicts_with = "list_column", help_heading = SEND_LOGS)]
-    list: Option<ListId>,
-
-    /// Its times without an offset are in UTC
-    #[arg(long, requires = "files", help_heading = SEND_LOGS)]
-    utc: bool,
 
     /// Where its rows go that cannot be read, with their lines
     #[arg(long, value_name = "FILE", requires = "files", help_heading = SEND_LOGS)]
@@ -79,14 +62,7 @@ impl Sends {
         store: &dyn Store,
     ) -> Result<Logged, Failure> {
         let spans: Vec<_> = tallies.iter().map(|tally| tally.span).collect();
-        let said = Said {
-            column: self.column,
-            list_column: self.list_column,
-            time_column: self.time_column,
-            campaign_column: self.campaign_column,
-            list: self.list,
-            is_utc: self.utc,
-        };
+        let said = Said { campaign_column: self.campaign_column, ..self.said };
         let (mut bad_rows, mut logged) = (BadRows::to(self.bad), Logged::default());
         for file in &self.files {
             let log = SendLog::open(file, &said)?;

@@ -13,7 +13,6 @@ use crate::cli::html::Made;
 use crate::cli::send_log::{BadRows, Said, SendLog, Sent};
 use crate::cli::{Context, Failure, Status, output};
 use crate::ledger::{Canonical, Hindsight, PastQuestion, Store};
-use crate::link::ListId;
 use findings::Findings;
 use views::{FileView, Summary, SummaryLine, Violation};
 
@@ -48,25 +47,8 @@ pub(in crate::cli) struct Sends {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The column that holds the addresses, where it is not called email or the like
-    #[arg(long, value_name = "NAME")]
-    column: Option<String>,
-
-    /// The column that holds the lists, where it is not called list or the like
-    #[arg(long, value_name = "NAME")]
-    list_column: Option<String>,
-
-    /// The column that holds the times, where it is not called time or the like
-    #[arg(long, value_name = "NAME")]
-    time_column: Option<String>,
-
-    /// The list of every message, where no column says it
-    #[arg(long, conflicts_with = "list_column")]
-    list: Option<ListId>,
-
-    /// Times without an offset are in UTC
-    #[arg(long)]
-    utc: bool,
+    #[command(flatten)]
+    said: Said,
 
     /// Where rows go that cannot be read, with their lines
     #[arg(long, value_name = "FILE")]
@@ -89,7 +71,7 @@ impl Sends {
         output::end_progress();
         let mut audit = Audit::of(hindsight?, &self);
         for file in &self.files {
-            audit.read(SendLog::open(file, &self.said())?, context, &store)?;
+            audit.read(SendLog::open(file, &self.said)?, context, &store)?;
         }
         let (summary, findings) = audit.finish()?;
         if let Some(path) = &self.html {
@@ -106,17 +88,6 @@ impl Sends {
         match summary.violations {
             0 => Ok(Status::Done),
             _ => Ok(Status::No),
-        }
-    }
-
-    fn said(&self) -> Said {
-        Said {
-            column: self.column.clone(),
-            list_column: self.list_column.clone(),
-            time_column: self.time_column.clone(),
-            campaign_column: None,
-            list: self.list.clone(),
-            is_utc: self.utc,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{Extent, Found, SLICE};
 use crate::ledger::codes::Action;
 use crate::ledger::error::StoreError;
 use crate::ledger::event::Event;
+use crate::ledger::hexadecimal;
 use crate::ledger::recipient::{Recipient, RecipientId, StoreSecret};
 use crate::ledger::sqlite::read::{existing_event, personal_text};
 use crate::ledger::sqlite::row::RecipientRow;
@@ -203,7 +204,7 @@ impl Share {
     }
 
     fn unreadable(&mut self, id: &[u8]) {
-        let name: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hexadecimal(id);
         self.found.fault(format!("recipient {name}: its row cannot be read"));
         if let Ok(bytes) = id.try_into() {
             self.take(RecipientId(bytes));

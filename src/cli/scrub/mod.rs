@@ -1,5 +1,7 @@
 //! `optout scrub`
 
+mod rows;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -11,10 +13,10 @@ use super::output::counted;
 use super::output_file::OutputFile;
 use super::progress::Progress;
 use super::recipients::beside_address;
-use super::rows::{Shape, Unended, without_line_end};
 use super::{Context, Failure, Status, lanes, now, output};
 use crate::ledger::{Canonical, RecipientId, Screen};
 use crate::link::ListId;
+use rows::{Shape, Unended, without_line_end};
 
 /// Copy a mailing list without those who are suppressed for a list
 ///

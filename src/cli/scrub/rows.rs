@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2, memchr3, memrchr2};
 
-use super::Failure;
-use super::input::DELIMITERS;
+use crate::cli::Failure;
+use crate::cli::input::DELIMITERS;
 
 /// How rows and their addresses are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
