@@ -149,6 +149,7 @@ those who follow the history notice.
     while its keys cannot be read.
 11. Erasing is real: reads are made in slices, so that none but a backup's holds a snapshot for
     long; `forget` truncates the log, then searches the files, and says which still hold the address.
+    Addresses that are dropped after a configured time are erased in the same way, without the search.
 12. A failure that a person causes names the file, key or option, and what to do.
 
 # Choices that are not obvious

@@ -54,6 +54,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("checkpoint.directory", Kind::Text),
     ("checkpoint.command", Kind::List),
     ("checkpoint.webhook", Kind::Text),
+    ("retention.address_days", Kind::Number),
     ("log.level", Kind::Text),
     ("log.format", Kind::Text),
 ];
@@ -66,6 +67,9 @@ const OF_CLIENTS: [&str; 2] = ["OPTOUT_API_KEY", "OPTOUT_API_KEY_FILE"];
 
 /// Checkpoints go out once a year at least.
 const MAX_HOURS: u64 = 366 * 24;
+
+/// Addresses are kept for a hundred years at most, or for ever.
+const MAX_DAYS: u64 = 36_525;
 
 /// A variable this much like one of ours, from 0 to 1, is taken for a misspelt one.
 const ALIKE: f64 = 0.9;
@@ -81,6 +85,7 @@ pub(super) struct Config {
     page: PageFiles,
     spool: SpoolFile,
     checkpoint: Checkpoints,
+    retention: RetentionDays,
     pub(super) log: Log,
     /// The tables of the catalogue and of webhooks, and the file that they are in.
     #[serde(skip)]
@@ -142,6 +147,14 @@ struct Checkpoints {
     webhook: Option<String>,
 }
 
+/// When addresses are dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RetentionDays {
+    /// 0: never.
+    address_days: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Log {
@@ -177,6 +190,7 @@ impl Default for Config {
             page: PageFiles::default(),
             spool: SpoolFile::default(),
             checkpoint: Checkpoints::default(),
+            retention: RetentionDays::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Auto },
             described: None,
         }
@@ -332,6 +346,10 @@ impl Config {
         if self.checkpoint.directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             return Err(Failure::new("checkpoint.directory names none: leave it out, or name one"));
         }
+        if self.retention.address_days > MAX_DAYS {
+            let what = format!("retention.address_days has to be between 0 and {MAX_DAYS}");
+            return Err(Failure::new(what));
+        }
         let connections = [
             ("public.max_connections", self.public.max_connections),
             ("api.max_connections", self.api.max_connections),
@@ -410,6 +428,12 @@ impl Config {
         ];
         let every = Duration::from_secs(own.every_hours * 60 * 60);
         Ok(Publication { every, destinations: destinations.into_iter().flatten().collect() })
+    }
+
+    /// How long an address is kept after the last event about its recipient; `None` for ever.
+    pub(super) fn retention(&self) -> Option<Duration> {
+        let days = self.retention.address_days;
+        (days > 0).then(|| Duration::from_secs(days * 24 * 60 * 60))
     }
 
     pub(super) fn spool_file(&self) -> PathBuf {

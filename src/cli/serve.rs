@@ -77,6 +77,7 @@ impl Serve {
                 pages: config.pages()?,
                 spool: config.spool(),
                 publication: config.publication(&webhooks)?,
+                retention: config.retention(),
                 webhooks,
             };
             begin_webhooks(&settings.webhooks, &store);

@@ -140,6 +140,20 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When the erasure could not be made durable, or old copies could not be overwritten.
     fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError>;
 
+    /// Forgets everybody whose newest event is older than `before`, on the record and in many
+    /// transactions, until nobody is left or `stop` says so; how many. Old copies are overwritten
+    /// as [`Store::forget`] does it, and no file is searched.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable; who was forgotten until then is.
+    fn forget_dormant(
+        &self,
+        before: Time,
+        now: Time,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<u64, StoreError>;
+
     /// Counts acts that were not recorded since they repeat an event: how often each, by the
     /// event's number.
     ///

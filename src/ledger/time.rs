@@ -48,6 +48,12 @@ impl Time {
         Self(self.0.saturating_add(millis).min(Self::MAX.0))
     }
 
+    /// This much earlier, at most the first there is.
+    pub fn minus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis).max(0))
+    }
+
     /// How long after `earlier` this is; nothing when it is not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or(0))

@@ -101,7 +101,7 @@ pub struct EventView {
     pub value: Option<String>,
     /// The way it came.
     pub source: Source,
-    /// The API key's id or the operating system's user.
+    /// The API key's id, the operating system's user, or `retention`.
     pub actor: Option<String>,
     /// The link's signing key.
     pub key: Option<String>,

@@ -16,6 +16,7 @@ mod public;
 mod publisher;
 mod recent;
 mod reply;
+mod retention;
 mod settings;
 mod shared;
 mod shared_pages;
@@ -72,6 +73,7 @@ pub async fn run(
     let shared = Arc::new(Shared::start(Arc::clone(&store), dir, settings, phases.clone())?);
     let webhooks = webhook::start(&shared);
     let publishers = publisher::start(&shared);
+    let retention = tokio::spawn(retention::run(Arc::clone(&shared)));
     let warming = tokio::task::spawn_blocking(warm(Arc::clone(&shared), store, phases.clone()));
     let public = listener::serve(
         sockets.public,
@@ -96,6 +98,7 @@ pub async fn run(
     };
     let ((), public, api) = tokio::join!(conduct, public, api);
     warming.await?;
+    retention.await?;
     // Before the recorder ends, which keeps how far they came.
     webhooks.join_all().await;
     publishers.join_all().await;

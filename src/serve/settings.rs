@@ -39,6 +39,8 @@ pub struct Settings {
     pub webhooks: Vec<Arc<Webhook>>,
     /// Where checkpoints go.
     pub publication: Publication,
+    /// How long an address is kept after the last event about its recipient; `None` for ever.
+    pub retention: Option<Duration>,
 }
 
 /// What one listener is told.

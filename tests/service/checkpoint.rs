@@ -147,7 +147,7 @@ fn a_directory_gets_each_as_a_file() {
 #[test]
 fn a_running_service_sends_one_when_a_day_is_over() {
     let (place, directory) = with_directory();
-    let Some((service, offset)) = place.serve_with_clock() else { return };
+    let Some((service, offset)) = place.serve_with_clock("+0\n", &[]) else { return };
     eventually("the first", || names(&directory) == ["checkpoint-0"]);
     click(&place, &service, "a@example.org");
     fs::write(&offset, "+86401\n").expect("written");

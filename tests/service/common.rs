@@ -169,31 +169,29 @@ impl Place {
         self.serve_with(&[])
     }
 
-    /// The service with a clock that a file turns by as many seconds as it says; `None` where that is not
-    /// installed.
-    pub fn serve_with_clock(&self) -> Option<(Service, PathBuf)> {
+    /// The service with a clock that a file turns by as many seconds as it says, at first `offset`; `None`
+    /// where that is not installed.
+    pub fn serve_with_clock(&self, offset: &str, arguments: &[&str]) -> Option<(Service, PathBuf)> {
         const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
         if !Path::new(LIBRARY).exists() {
             skip("faketime is not installed");
             return None;
         }
-        let offset = self.path().join("offset");
-        std::fs::write(&offset, "+0\n").expect("written");
-        let mut command = self.command(&[
-            "serve",
-            "--set",
-            "public.listen=127.0.0.1:0",
-            "--set",
-            "api.listen=127.0.0.1:0",
-        ]);
-        command.env("LD_PRELOAD", LIBRARY).env("FAKETIME_TIMESTAMP_FILE", &offset);
+        let file = self.path().join("offset");
+        std::fs::write(&file, offset).expect("written");
+        let mut command = self.serving(arguments);
+        command.env("LD_PRELOAD", LIBRARY).env("FAKETIME_TIMESTAMP_FILE", &file);
         command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        Some((Service::start(command), offset))
+        Some((Service::start(command), file))
     }
 
     pub fn serve_with(&self, arguments: &[&str]) -> Service {
+        Service::start(self.serving(arguments))
+    }
+
+    fn serving(&self, arguments: &[&str]) -> Command {
         let ports = ["--set", "public.listen=127.0.0.1:0", "--set", "api.listen=127.0.0.1:0"];
-        Service::start(self.command(&[&["serve"], &ports[..], arguments].concat()))
+        self.command(&[&["serve"], &ports[..], arguments].concat())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::common::{LIST, Place, text};
+use crate::common::{LIST, Place, eventually, text};
 
 /// Files of the directory in which `needle` stands, in any case.
 pub fn found_in(directory: &Path, needle: &str) -> Vec<String> {
@@ -141,6 +141,59 @@ fn forgetting_works_while_the_service_is_under_load() {
     });
     service.stop();
     place.verify();
+}
+
+/// What is recorded now is forty days old to a service whose clock says so.
+#[test]
+fn addresses_are_dropped_after_the_configured_time_and_suppressions_kept() {
+    let keep = |days| ["--set".to_owned(), format!("retention.address_days={days}")];
+    let place = Place::with_store();
+    let service = place.serve_with(&keep(30).each_ref().map(String::as_str));
+    let old: Vec<_> = (0..600).map(|n| format!("old{n}@example.org")).collect();
+    for path in place.links(LIST, &old) {
+        assert_eq!(service.click(&path).status, 200);
+    }
+    let note = ["--note", "letter of old7@example.org"];
+    place.done(&[&["suppress", "old7@example.org", "--all"], &note[..]].concat());
+    service.stop();
+    assert!(!found_in(&place.data(), "@example.org").is_empty(), "nothing is due yet");
+
+    let Some((service, _)) =
+        place.serve_with_clock("+3456000\n", &keep(41).each_ref().map(String::as_str))
+    else {
+        return;
+    };
+    assert_eq!(service.click(&place.link(LIST, "new@example.net", "")).status, 200);
+    service.stop();
+    assert!(!found_in(&place.data(), "@example.org").is_empty(), "the forty-first day is not over");
+
+    for turn in ["the first", "the next"] {
+        let Some((service, _)) =
+            place.serve_with_clock("+3456000\n", &keep(30).each_ref().map(String::as_str))
+        else {
+            return;
+        };
+        eventually("they are dropped", || found_in(&place.data(), "@example.org").is_empty());
+        assert_eq!(service.click(&place.link(LIST, "new@example.net", "")).status, 200);
+        if turn == "the first" {
+            eventually("it is said", || {
+                service.log().contains("addresses that were kept for long enough")
+            });
+        }
+        service.stop();
+    }
+    let history = place.history();
+    let dropped = history.iter().filter(|e| e["action"] == "forget" && e["actor"] == "retention");
+    assert_eq!((dropped.count(), history.len()), (600, 600 + 1 + 1 + 600));
+    for who in ["old0@example.org", "OLD599@example.org", "new@example.net"] {
+        assert_eq!(place.check(LIST, who), 1, "{who}");
+    }
+    assert!(place.json(&["show", "old7@example.org"])[0]["address"].is_null());
+    assert_eq!(place.json(&["show", "new@example.net"])[0]["address"], "new@example.net");
+    place.verify();
+    let refused = place.run(&["serve", "--set", "retention.address_days=36526"]);
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("between 0 and 36525"), "{said}");
 }
 
 /// Notes are looked through as texts, since in the file one may be split over two pages; and a

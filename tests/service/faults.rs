@@ -380,7 +380,7 @@ fn a_database_whose_first_page_was_overwritten() {
 #[test]
 fn a_clock_that_is_set_back() {
     let place = Place::with_store();
-    let Some((service, offset)) = place.serve_with_clock() else { return };
+    let Some((service, offset)) = place.serve_with_clock("+0\n", &[]) else { return };
     let recipients = recipients(2000);
     all_accepted(&place, &service, &recipients, |load| {
         eventually("some are recorded", || load.done() > 200);

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use optout::ledger::{
-    Act, ApiKey, Command, DataDir, Essential, ForgetRequest, Frequency, ImportMark, Note, Page,
-    Reason, Recipient, Role, Source, SqliteStore, Store, StoreError, Time, WebhookMark,
+    Act, Action, ApiKey, Command, DataDir, Essential, ForgetRequest, Frequency, ImportMark, Note,
+    Page, Reason, Recipient, Role, Source, SqliteStore, Store, StoreError, Time, WebhookMark,
     WebhookStart,
 };
 use optout::link::{KeyId, ListId, Scope};
@@ -69,6 +69,7 @@ macro_rules! holds_for {
                 an_import_goes_on_from_where_it_was_left_alone
                 a_survey_is_of_one_moment
                 forgetting_erases_address_and_notes_and_keeps_the_rest
+                who_is_dormant_is_forgotten_once_and_nobody_else_is
             );
         }
     };
@@ -353,6 +354,46 @@ fn forgetting_erases_address_and_notes_and_keeps_the_rest(subject: &impl Subject
     assert_eq!(address.as_deref(), Some("alice@EXAMPLE.org"), "an act that changes something");
     let unknown = ForgetRequest { recipient: recipient("z@example.org"), ..request };
     assert!(!store.forget(&unknown, at(5)).expect("nothing to do").known);
+    intact(&*store);
+}
+
+fn who_is_dormant_is_forgotten_once_and_nobody_else_is(subject: &impl Subject) {
+    let store = subject.open();
+    let held = |who: &str| store.holding(&recipient(who)).expect("read").expect("known").address;
+    let drop_before = |before: i64, now: i64| {
+        store.forget_dormant(at(before), at(now), &|| false).expect("dropped")
+    };
+    let many: Vec<_> =
+        (0..1200).map(|n| suppress(&n.to_string(), "x", Reason::Bounce, "")).collect();
+    store.record(&many, at(0)).expect("recorded");
+    store.record(&[opt_out("old@example.org", "x")], at(1)).expect("recorded");
+    store.record(&[opt_out("back@example.org", "x")], at(1)).expect("recorded");
+    store.record(&[opt_out("new@example.org", "x")], at(2)).expect("recorded");
+    store
+        .record(&[suppress("BACK@example.org", "y", Reason::Manual, "a note")], at(2))
+        .expect("recorded");
+    assert_eq!(drop_before(0, 3), 0, "nobody is older");
+    assert_eq!(store.forget_dormant(at(2), at(3), &|| true).expect("stopped"), 0);
+    assert_eq!(drop_before(2, 3), 1201, "in slices");
+    assert_eq!(held("old@example.org"), None);
+    assert_eq!(held("back@example.org").as_deref(), Some("back@example.org"), "heard of since");
+    assert_eq!(held("new@example.org").as_deref(), Some("new@example.org"), "not older");
+    let last = store.events(Page::Before(u64::MAX), 1).expect("read").remove(0);
+    assert_eq!(
+        (last.action, last.source, last.actor.as_deref()),
+        (Action::Forget, Source::Cli, Some("retention"))
+    );
+    let old = store.standings(&[recipient("old@example.org")]).expect("read").remove(0);
+    assert_eq!(old.active(at(3)).count(), 1, "what stands stays");
+    assert_eq!(drop_before(2, 4), 0, "once");
+    // An address that came back is dropped again, and who was forgotten by hand is passed over.
+    store.record(&[opt_out("old@example.org", "y")], at(5)).expect("recorded");
+    let by_hand = recipient("new@example.org");
+    let request = ForgetRequest { recipient: by_hand, source: Source::Cli, actor: None };
+    store.forget(&request, at(5)).expect("forgotten");
+    assert_eq!(held("old@example.org").as_deref(), Some("old@example.org"));
+    assert_eq!(subject.open().forget_dormant(at(6), at(6), &|| false).expect("dropped"), 2);
+    assert_eq!((held("old@example.org"), held("back@example.org")), (None, None));
     intact(&*store);
 }
 

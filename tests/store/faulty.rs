@@ -143,6 +143,7 @@ through_call! {
     survey(after: u64, upto: u64) -> Survey;
     spool_mark() -> Option<SpoolMark>;
     forget(request: &ForgetRequest, now: Time) -> Forgotten;
+    forget_dormant(before: Time, now: Time, stop: &dyn Fn() -> bool) -> u64;
     count_repeats(repeats: &[(u64, u32)]) -> ();
     fold() -> bool;
     warm(stop: &dyn Fn() -> bool) -> ();
@@ -278,6 +279,7 @@ fn settings(data: &DataDir) -> Settings {
             every: FOR_EVER,
             destinations: vec![Destination::Directory(data.path().join(".."))],
         },
+        retention: None,
     }
 }
 

@@ -112,6 +112,16 @@ impl<'t> Batch<'t> {
         }
     }
 
+    /// A recipient's newest event, and the one that brought the address.
+    fn known(&mut self, id: RecipientId) -> Result<(Option<u64>, Option<u64>), WorkError> {
+        let row = self.row(id)?;
+        let known = (row.last, row.address);
+        if row.last.is_some() {
+            self.rows.insert(id, row);
+        }
+        Ok(known)
+    }
+
     pub(super) fn apply_all(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, WorkError> {
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
@@ -169,11 +179,7 @@ impl<'t> Batch<'t> {
         asked: &Withdrawal,
     ) -> Result<usize, WorkError> {
         let id = self.secret.salt(recipient).identify(recipient);
-        let row = self.row(id)?;
-        let last = row.last;
-        if last.is_some() {
-            self.rows.insert(id, row);
-        }
+        let (last, _) = self.known(id)?;
         let mut events = read::events_about(self.transaction, last, u64::MAX, usize::MAX)?;
         events.reverse();
         let mut changed = 0;
@@ -186,6 +192,28 @@ impl<'t> Batch<'t> {
             changed += usize::from(self.apply(&command)?.changed);
         }
         Ok(changed)
+    }
+
+    /// Forgets who an event is about, where it is their newest and their address is kept; whether so.
+    pub(super) fn forget_dormant(&mut self, event: &Event, actor: &str) -> Result<bool, WorkError> {
+        let Some(id) = event.recipient else { return Ok(false) };
+        let (last, address) = self.known(id)?;
+        if last != Some(event.number) {
+            return Ok(false);
+        }
+        let written = read::address(self.transaction, address)?;
+        let Some(recipient) = written.map(|written| Recipient::of_link(&written)) else {
+            return Ok(false);
+        };
+        if self.secret.salt(&recipient).identify(&recipient) != id {
+            let detail =
+                format!("the address kept of event {}'s recipient is another's", event.number);
+            return Err(WorkError::Damaged(detail));
+        }
+        let mut command = Command::new(recipient, Act::Forget, Source::Cli);
+        command.actor = Some(actor.to_owned());
+        self.apply(&command)?;
+        Ok(true)
     }
 
     /// Records that a list became essential or ordinary, unless it is so already; whether it did.

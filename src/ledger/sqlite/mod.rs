@@ -11,6 +11,7 @@ mod fold;
 mod hindsight;
 mod index;
 mod read;
+mod retention;
 mod row;
 mod schema;
 mod screen;
@@ -408,6 +409,15 @@ impl Store for SqliteStore {
 
     fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError> {
         erase::forget(self, request, now)
+    }
+
+    fn forget_dormant(
+        &self,
+        before: Time,
+        now: Time,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<u64, StoreError> {
+        retention::forget_dormant(self, before, now, stop)
     }
 
     fn count_repeats(&self, repeats: &[(u64, u32)]) -> Result<(), StoreError> {
