@@ -1,4 +1,4 @@
-//! README.md and deploy/README.md do as they say: their shell blocks run, from the first to the last, in
+//! README.md and those in deploy/ do as they say: their shell blocks run, from the first to the last, in
 //! one shell each, as a newcomer would paste them. A line that begins with `#` is what the lines before it
 //! print; `…` stands for anything, one time for another, and so does a link's token. A command that is to fail says `# exits 1`.
 
@@ -266,6 +266,30 @@ fn the_operators_commands_do_what_deploys_readme_says() {
     stage.play(&document);
 }
 
+/// A history of some events, and the receipt of one who left.
+const HISTORY: &str = "
+```sh
+optout serve >service.log 2>&1 & echo $! >service.pid
+until curl -sf http://127.0.0.1:8080/healthz >/dev/null; do sleep 0.05; done
+optout suppress r{1..20}@example.org --list news.example.com >/dev/null
+optout --set public.base_url=https://leave.example.com headers --list news.example.com \\
+    --recipient alice@example.org >lines
+link=http://127.0.0.1:8080$(grep -o '/u/[^>]*' lines)
+curl -sf -d List-Unsubscribe=One-Click $link >/dev/null
+curl -sf $link?receipt >receipt.txt
+```
+";
+
+#[test]
+fn the_auditors_commands_do_what_auditing_says() {
+    if !has_programs() {
+        return;
+    }
+    let stage = Stage::new();
+    symlink(env!("CARGO_BIN_EXE_optout"), stage.programs.join("optout")).expect("own directory");
+    stage.play(&format!("{HISTORY}{}", document("deploy/auditing.md")));
+}
+
 /// A receiver of webhooks that takes everything; where it listens.
 fn receiver() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -297,9 +321,12 @@ fn the_readmes_python_mints() {
 /// What stands in quotes as a file of the repository is one.
 #[test]
 fn the_files_that_documents_name_are_there() {
-    for (name, place) in
-        [("README.md", "."), ("deploy/README.md", "deploy"), ("benches/README.md", "benches")]
-    {
+    for (name, place) in [
+        ("README.md", "."),
+        ("deploy/README.md", "deploy"),
+        ("deploy/auditing.md", "deploy"),
+        ("benches/README.md", "benches"),
+    ] {
         let text = document(name);
         let quoted = text.split('`').skip(1).step_by(2).filter_map(|part| part.split(' ').next());
         let linked = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
