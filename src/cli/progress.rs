@@ -1,9 +1,15 @@
-//! How far the reading of a file is, on a terminal.
+//! How far something is, on a terminal.
 
 use std::time::{Duration, Instant};
 
 use super::input::Done;
 use super::output;
+
+/// Which part is done, from 0 to 1, and how long the rest takes if it goes on so.
+pub(super) fn told(part: f64, began: Instant) -> String {
+    let left = began.elapsed().as_secs_f64() * (1.0 - part) / part.max(0.001);
+    format!("{:.0} % done, {left:.0} s left", part * 100.0)
+}
 
 /// Rows, their rate, and the remaining time where anybody knows it.
 pub(super) struct Progress {
@@ -26,10 +32,9 @@ impl Progress {
         }
         self.told = Instant::now();
         let seconds = self.began.elapsed().as_secs_f64();
-        let rest = self.done.part().map_or_else(String::new, |part| {
-            let left = seconds * (1.0 - part) / part.max(0.001);
-            format!(", {:.0} % done, {left:.0} s left", part * 100.0)
-        });
-        output::progress(&format!("{rows} rows, {:.0} a second{rest}", rows as f64 / seconds));
+        let rate = rows as f64 / seconds;
+        let rest = self.done.part().map(|part| format!(", {}", told(part, self.began)));
+        let rest = rest.unwrap_or_default();
+        output::progress(&format!("{rows} rows, {rate:.0} a second{rest}"));
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::audit::proofs;
-use super::{Context, Failure, Status, output};
+use super::{Context, Failure, Status, output, progress};
 use crate::ledger::audit::Checkpoint;
 use crate::ledger::{SqliteStore, Store, Verification};
 
@@ -63,7 +63,7 @@ impl Verify {
         let earlier = self.earlier(context, &store)?;
         let size = earlier.as_ref().map(|earlier| earlier.size);
         let began = Instant::now();
-        let found = store.verify(size, &mut |part| output::progress(&told(part, began)));
+        let found = store.verify(size, &mut |part| output::progress(&progress::told(part, began)));
         output::end_progress();
         let mut found = found?;
         found.faults.extend(earlier.and_then(|earlier| fault_against(&earlier, &found)));
@@ -79,11 +79,6 @@ impl Verify {
         }
         Ok(if intact { Status::Done } else { Status::No })
     }
-}
-
-fn told(part: f64, began: Instant) -> String {
-    let left = began.elapsed().as_secs_f64() * (1.0 - part) / part.max(0.001);
-    format!("{:.0} % checked, {left:.0} s left", part * 100.0)
 }
 
 /// What the history lacks of an earlier checkpoint.

@@ -172,38 +172,18 @@ fn what_stood_at_the_very_millisecond_counts() {
     log.fine("rob@example.org", WEEKLY, again);
     // A pause that is over.
     let until = now() + 3_600_000;
-    let pause = ["suppress", "dave@example.org", "--list", WEEKLY, "--reason", "pause", "--until"];
-    let paused = records(&place, &[&pause[..], &[&shown(until)]].concat());
+    let pause = |who: &str, until: i64| {
+        let until = shown(until);
+        let pause = ["suppress", who, "--list", WEEKLY, "--reason", "pause", "--until", &until];
+        records(&place, &pause)
+    };
+    let paused = pause("dave@example.org", until);
     log.too_many("dave@example.org", WEEKLY, paused, paused);
     log.too_many("dave@example.org", WEEKLY, until - 1, paused);
     log.fine("dave@example.org", WEEKLY, until);
     // A pause that is extended is one pause.
-    let paused = records(
-        &place,
-        &[
-            "suppress",
-            "erin@example.org",
-            "--list",
-            WEEKLY,
-            "--reason",
-            "pause",
-            "--until",
-            &shown(until),
-        ],
-    );
-    records(
-        &place,
-        &[
-            "suppress",
-            "erin@example.org",
-            "--list",
-            WEEKLY,
-            "--reason",
-            "pause",
-            "--until",
-            &shown(until + 500),
-        ],
-    );
+    let paused = pause("erin@example.org", until);
+    pause("erin@example.org", until + 500);
     log.too_many("erin@example.org", WEEKLY, until + 499, paused);
     log.fine("erin@example.org", WEEKLY, until + 500);
     // Released.
