@@ -9,7 +9,7 @@ use optout::ledger::audit::{AuditKey, Proof, PublicKey, Receipt};
 use optout::ledger::{DataDir, SqliteStore, Time};
 use rusqlite::Connection;
 
-use crate::common::{LIST, Place, python_with, text};
+use crate::common::{LIST, Place, python_with, read_well_in_a_browser, text};
 
 /// More events than the least part of the tree that is kept has.
 const EVENTS: usize = 600;
@@ -449,6 +449,7 @@ fn the_answer_to_a_letter_holds_everything_and_its_proofs_hold() {
     place.done(&["opt-in", who, "--list", LIST, "--evidence", "a form"]);
     let letter = file(&place, "letter.html");
     place.done(&["show", who, "--html", &letter]);
+    read_well_in_a_browser(&[&letter]);
     let page = fs::read_to_string(&letter).expect("a page");
     assert_eq!(fs::metadata(&letter).expect("a page").permissions().mode() & 0o777, 0o600);
     for what in [

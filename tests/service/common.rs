@@ -219,6 +219,20 @@ pub fn has_browser() -> bool {
     has_all
 }
 
+/// Asserts that pages in files read well: wide, narrow, dark and as they are printed, each looked at by
+/// axe-core.
+pub fn read_well_in_a_browser(pages: &[impl AsRef<std::ffi::OsStr>]) {
+    if !has_browser() {
+        return;
+    }
+    let output = Command::new("node")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/document.mjs"))
+        .args(pages)
+        .output()
+        .expect("node runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
 /// Whether tests that can be long are to be: `tests/run --long`.
 pub fn is_long() -> bool {
     std::env::var_os("OPTOUT_TEST_LONG").is_some()

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::common::{LIST, Place, has_browser, skip, text};
+use crate::common::{LIST, Place, read_well_in_a_browser, skip, text};
 
 const DAILY: &str = "daily.news.example.com";
 
@@ -523,22 +523,13 @@ fn the_page_is_well_formed_and_names_nobody() {
     assert!(printed.starts_with("<!doctype html>") && printed.ends_with("</html>"), "{printed}");
 }
 
-/// Wide, narrow, dark and as it is printed, each looked at by axe-core.
 #[test]
 fn the_page_reads_well_in_a_browser() {
-    if !has_browser() {
-        return;
-    }
     let place = Place::with_store();
     let log = with_hostile_names(&place);
     let log = log.to_str().expect("UTF-8");
     let beside = ["--beside", "2020-01-01T00:00:00Z..2099-01-01T00:00:00Z", "--sends", log];
     for options in [&[][..], &beside] {
-        let output = Command::new("node")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/document.mjs"))
-            .arg(page(&place, options))
-            .output()
-            .expect("node runs");
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        read_well_in_a_browser(&[page(&place, options)]);
     }
 }

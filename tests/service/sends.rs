@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use optout::ledger::Time;
 use serde_json::{Value, json};
 
-use crate::common::{Place, eventually, objects, text};
+use crate::common::{Place, eventually, objects, read_well_in_a_browser, text};
 
 const WEEKLY: &str = "weekly.news.example.com";
 const DAILY: &str = "daily.news.example.com";
@@ -620,6 +620,7 @@ fn the_page_stands_alone_and_masks_addresses() {
     for part in ["bob@", "arol@", "<script", "http:", "https:", "<link", "url(", "<i>"] {
         assert!(!masked.contains(part), "{part:?} is in {masked}");
     }
+    read_well_in_a_browser(&[place.path().join("sent.html")]);
     let whole = page(&["--addresses"]);
     assert!(whole.contains("bob@example.org") && whole.contains("Carol@example.net"));
     assert!(!whole.contains("<i>") && whole.contains("&lt;i&gt;&amp;"), "{whole}");
