@@ -184,7 +184,8 @@ those who follow the history notice.
   is the cursor of every feed says too.
 * **A checkpoint is sent out also when nothing was appended since the last.** It shows that nothing is there
   but what was, and that the service still says so; a day without one is a reason to ask. Each attempt sends
-  that of its own moment, which binds the most; a directory keeps one file of a size, and never another.
+  that of its own moment, which binds the most. A directory keeps one file of a size, and never another, so
+  that there a quiet day adds none; the metrics tell it from a service that is gone.
 * **A bound API key's feed holds the events within its scopes alone.** An opt-out from a wider scope
   is not in it, since that would name recipients of other senders: checking before sending is what
   keeps such mail back, and there scope and reason are shown.

@@ -120,7 +120,9 @@ fn open(path: &Path, mode: u32) -> io::Result<(File, Option<Staged>)> {
     let staged = Staged { path: place.with_file_name(staged_name), place };
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged.path)?;
     if let Some(replaced) = replaced {
-        file.set_permissions(Permissions::from_mode(replaced.permissions().mode() & 0o7777))?;
+        // What is for the owner alone is so also where others could read what was there.
+        let most = if mode & 0o077 == 0 { 0o700 } else { 0o7777 };
+        file.set_permissions(Permissions::from_mode(replaced.permissions().mode() & most))?;
     }
     Ok((file, Some(staged)))
 }

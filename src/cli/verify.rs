@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::audit::proofs;
 use super::{Context, Failure, Status, output, progress};
 use crate::ledger::audit::Checkpoint;
-use crate::ledger::{SqliteStore, Store, Verification};
+use crate::ledger::{Store, Verification};
 
 /// Check the whole store
 ///
@@ -44,15 +44,11 @@ struct VerifyView<'v> {
 }
 
 impl Verify {
-    fn earlier(
-        &self,
-        context: &Context,
-        store: &SqliteStore,
-    ) -> Result<Option<Checkpoint>, Failure> {
+    fn earlier(&self, context: &Context) -> Result<Option<Checkpoint>, Failure> {
         let Some(path) = &self.checkpoint else { return Ok(None) };
         let key = match &self.key {
             Some(key) => proofs::public_key(key)?,
-            None => context.audit_key(store)?.public().clone(),
+            None => context.kept_audit_key()?.public().clone(),
         };
         let opened = Checkpoint::open(&proofs::read(path)?, &key);
         opened.map(Some).map_err(|e| proofs::refused(path, &e))
@@ -60,7 +56,7 @@ impl Verify {
 
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let earlier = self.earlier(context, &store)?;
+        let earlier = self.earlier(context)?;
         let size = earlier.as_ref().map(|earlier| earlier.size);
         let began = Instant::now();
         let found = store.verify(size, &mut |part| output::progress(&progress::told(part, began)));

@@ -55,6 +55,8 @@ pub enum StoreError {
         /// Where, and what.
         detail: String,
     },
+    /// The hash tree over the history has another hash of this event.
+    Unprovable(u64),
     /// The operating system refused something.
     Io {
         /// The file or directory.
@@ -127,6 +129,11 @@ impl fmt::Display for StoreError {
                 "{} {problem}: restore it from a backup of this store, since without it everybody \
                  would look subscribed",
                 path.display()
+            ),
+            Self::Unprovable(number) => write!(
+                f,
+                "event {number} is not what the hash tree over the history has of it, so nothing can be \
+                 proved of it: run optout verify"
             ),
             Self::AuditKey(path) => write!(
                 f,

@@ -33,7 +33,7 @@ use crate::link::{KeyId, Scope};
 /// | 4 | occurred | 8 bytes, a time: when it happened by the source's own account |
 /// | 5 | until | 8 bytes, a time |
 /// | 6 | value | UTF-8, what was chosen |
-/// | 7 | actor | UTF-8, the API key's id, the operating system's user, or `retention` |
+/// | 7 | actor | UTF-8, the API key's id, the operating system's user, or the configuration's key |
 /// | 8 | key | 4 bytes, the link's signing key |
 /// | 9 | campaign | UTF-8 |
 /// | 10 | note | 32 bytes, HMAC-SHA-256(the recipient's salt, the text) |
@@ -66,8 +66,8 @@ pub struct Event {
     pub until: Option<Time>,
     /// What was chosen; at most 255 octets.
     pub value: Option<String>,
-    /// The API key's id, the operating system's user, or `retention` where the configuration drops
-    /// addresses after some time; at most 255 octets.
+    /// The API key's id, the operating system's user, or the key of the configuration that asks for it, as
+    /// `retention.address_days`; at most 255 octets.
     pub actor: Option<String>,
     /// The signing key of the link it came by.
     pub key: Option<KeyId>,

@@ -53,8 +53,8 @@ pub use sqlite::{Hindsight, PastAnswer, PastQuestion, Screen, SqliteStore};
 pub use standing::{Preference, Standing, Suppression};
 pub use stats::{Cell, Counts, Span, count};
 pub use store::{
-    Command, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store, Survey,
-    Surveyed, Verification,
+    Command, Dropped, Entry, ForgetRequest, Forgotten, Holding, Look, Note, Outcome, Page, Store,
+    Survey, Surveyed, Verification,
 };
 pub use tally::{Acts, By, Counted, Group, Tally, TallyRow, interval, rows};
 pub use time::{Time, TimeError};

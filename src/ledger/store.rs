@@ -141,8 +141,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn forget(&self, request: &ForgetRequest, now: Time) -> Result<Forgotten, StoreError>;
 
     /// Forgets everybody whose newest event is older than `before`, on the record and in many
-    /// transactions, until nobody is left or `stop` says so; how many. Old copies are overwritten
-    /// as [`Store::forget`] does it, and no file is searched.
+    /// transactions, until nobody is left or `stop` says so. No file is searched.
     ///
     /// # Errors
     ///
@@ -152,7 +151,7 @@ pub trait Store: fmt::Debug + Send + Sync {
         before: Time,
         now: Time,
         stop: &dyn Fn() -> bool,
-    ) -> Result<u64, StoreError>;
+    ) -> Result<Dropped, StoreError>;
 
     /// Counts acts that were not recorded since they repeat an event: how often each, by the
     /// event's number.
@@ -570,6 +569,18 @@ pub struct Forgotten {
     pub still_in: Vec<PathBuf>,
 }
 
+/// What became of addresses that were to be dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many recipients were forgotten.
+    pub recipients: u64,
+    /// How many were passed over, since what is kept of them is damaged.
+    pub damaged: u64,
+    /// Whether a long read of another process keeps older copies from being overwritten yet, of these or of
+    /// those before.
+    pub has_copies: bool,
+}
+
 /// What is held on one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
@@ -648,7 +659,8 @@ pub struct Verification {
     pub faults: Vec<String>,
     /// The root of the tree over all events, as their bytes give it; `None` when events are missing.
     pub root: Option<Hash>,
-    /// The root of the tree over as many events as was asked; `None` when there are fewer.
+    /// The root of the tree over as many events as was asked; `None` when there are fewer, or one of them
+    /// is missing.
     pub root_at_size: Option<Hash>,
 }
 

@@ -26,8 +26,11 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new_with_prefix([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// The hash over some neighbouring nodes of one level, as many as a power of two; `None` for none.
+/// The hash over some neighbouring nodes of one level; `None` unless they are as many as a power of two.
 pub fn complete_hash(mut hashes: Vec<Hash>) -> Option<Hash> {
+    if !hashes.len().is_power_of_two() {
+        return None;
+    }
     while hashes.len() > 1 {
         let pairs = hashes.chunks_exact(2);
         hashes = pairs.map(|pair| node_hash(&pair[0], &pair[1])).collect();

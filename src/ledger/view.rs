@@ -101,7 +101,8 @@ pub struct EventView {
     pub value: Option<String>,
     /// The way it came.
     pub source: Source,
-    /// The API key's id, the operating system's user, or `retention`.
+    /// The API key's id, the operating system's user, or the
+    /// configuration's key that asks for it.
     pub actor: Option<String>,
     /// The link's signing key.
     pub key: Option<String>,

@@ -23,7 +23,7 @@ use super::shared_pages::SharedPages;
 use super::unclaimed::UnclaimedKeeper;
 use super::watcher::{SharedKeys, Watch};
 use super::webhook::Marks;
-use crate::ledger::audit::{AuditKey, Checkpoint};
+use crate::ledger::audit::{AuditKey, SignedCheckpoint};
 use crate::ledger::{
     Action, ApiKey, Command, DataDir, Kept, LateStore, Look, Outcome, Recipient, Recorder, Source,
     Spool, Store, StoreError, Surroundings, Time, Waiting, WebhookMark,
@@ -158,12 +158,9 @@ impl Shared {
     }
 
     /// The checkpoint of now, signed.
-    pub(super) async fn checkpoint(&self) -> Result<String, StoreError> {
+    pub(super) async fn checkpoint(&self) -> Result<SignedCheckpoint, StoreError> {
         let key = self.audit_key()?;
-        let sign = move |store: &dyn Store| {
-            Checkpoint::sign(store, key.signer(), store.look()?.last_event)
-        };
-        self.read(sign).await
+        self.read(move |store| SignedCheckpoint::of_now(store, key.signer())).await
     }
 
     /// Whose opt-outs wait in the spool.

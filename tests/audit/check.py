@@ -20,6 +20,7 @@ import unicodedata
 ACTIONS = ["opt_out", "opt_in", "pause", "preference", "feedback", "bounce", "complaint", "suppress",
            "release", "import", "forget", "restore", "describe"]
 SOURCES = ["one_click", "page", "mailto", "api", "cli", "import"]
+FACTS = ["action", "scope", "source", "recorded", "reason", "until", "value", "event", "recipient", "salt", "leaf"]
 REASONS = ["complaint", "bounce", "manual", "unsubscribe", "pause"]
 
 
@@ -203,18 +204,29 @@ def strictly(text):
     return octets
 
 
+def is_name(text):
+    return text != "" and "+" not in text and not any(letter.isspace() for letter in text)
+
+
+def number(text):
+    must(text.isascii() and text.isdigit() and text == str(int(text)) and int(text) < 1 << 64, "this is no number")
+    return int(text)
+
+
 def opened(note, key):
-    name, number, encoded = key.strip().split("+", 2)
+    must(all(letter == "\n" or unicodedata.category(letter) != "Cc" for letter in note), "it holds control characters")
+    name, own_id, encoded = key.strip().split("+", 2)
     octets = strictly(encoded)
     own = hashlib.sha256(name.encode() + b"\n" + octets).digest()[:4]
-    must(own.hex() == number and octets[0] == 1 and len(octets) == 33, "this is no public key")
+    must(own.hex() == own_id and octets[0] == 1 and len(octets) == 33, "this is no public key")
     text, found, signatures = note.rpartition("\n\n")
     must(found and signatures.endswith("\n"), "this is no signed note")
     signed = False
-    for line in signatures.splitlines():
+    for line in signatures[:-1].split("\n"):
         dash, signer, signature = line.split(" ")
-        must(dash == "\u2014", "this is no signature: " + line)
+        must(dash == "\u2014" and is_name(signer), "this is no signature: " + line)
         signature = strictly(signature)
+        must(len(signature) >= 4, "a signature is too short")
         if signer == name and signature[:4] == own:
             must(is_signed(octets[1:], (text + "\n").encode(), signature[4:]), "the signature does not fit")
             signed = True
@@ -224,10 +236,11 @@ def opened(note, key):
 
 def checkpoint(note, key):
     text, name = opened(note, key)
-    origin, size, root = text.split("\n")[:3]
+    origin, size, root = text[:-1].split("\n")[:3]
     must(origin == name, "the checkpoint is of another history")
-    must(size == str(int(size)), "the size is no number")
-    return int(size), strictly(root)
+    root = strictly(root)
+    must(len(root) == 32, "the root is no hash")
+    return number(size), root
 
 
 INCLUSION, CONSISTENCY = "c2sp.org/tlog-proof@v1", "optout/consistency-proof@v1"
@@ -239,8 +252,8 @@ def inclusion(text, key):
     lines = head.split("\n")
     must(lines[0] == INCLUSION and lines[1].startswith("extra ") and lines[2].startswith("index "),
          "this is no proof")
-    body, index = strictly(lines[1][6:]), int(lines[2][6:])
-    must(lines[2] == f"index {index}", "the index is no number")
+    body, index = strictly(lines[1][6:]), number(lines[2][6:])
+    parts(body)
     size, root = checkpoint(note, key)
     got = root_by_inclusion(leaf_hash(body), index, size, [strictly(line) for line in lines[3:]])
     must(got == root, "the hashes do not lead to the root")
@@ -264,15 +277,73 @@ def consistency(text, key):
     return old, size
 
 
+LENGTHS = {1: 16, 3: 1, 4: 8, 5: 8, 8: 4, 10: 32, 11: 4, 12: 8, 13: 8}
+LAST_TIME = 253402207200000
+
+
+def parts(body):
+    """The tagged parts of canonical bytes, which have to be such."""
+    def time(octets):
+        must(int.from_bytes(octets, "big") <= LAST_TIME, "a time is out of range")
+
+    must(len(body) >= 20 and body[0] == 1, "the event is of another version")
+    must(1 <= body[17] <= len(ACTIONS) and 1 <= body[18] <= len(SOURCES) and body[19] <= 1, "the event says nothing")
+    time(body[9:17])
+    found, at, last = {}, 20, 0
+    while at < len(body):
+        tag, length = body[at:at + 2]
+        value = body[at + 2:at + 2 + length]
+        must(last < tag <= 13 and len(value) == length, "the parts of the event are not in order")
+        must(length == LENGTHS.get(tag, length), "a part of the event has another length")
+        if tag in (4, 5):
+            time(value)
+        if tag in (2, 6, 7, 9):
+            value.decode()
+        must(tag != 3 or 1 <= value[0] <= len(REASONS), "there is no such reason")
+        must(tag != 11 or any(value), "no repeats are left out")
+        found[tag], last, at = value, tag, at + 2 + length
+    return found
+
+
+def words_of(body, salt):
+    """What a receipt says of its event, line by line."""
+    def instant(octets):
+        since = datetime.timedelta(milliseconds=int.from_bytes(octets, "big", signed=True))
+        time = datetime.datetime(1970, 1, 1) + since
+        return time.isoformat(timespec="milliseconds") + "Z"
+
+    own = parts(body)
+    number, at = int.from_bytes(body[1:9], "big"), instant(body[9:17])
+    action, scope = ACTIONS[body[17] - 1], own[2].decode()
+    what = "You took back what you had asked about mail of" if 13 in own else {
+        "opt_out": "You asked for no more mail of",
+        "pause": "You asked for a pause from mail of",
+        "opt_in": "You asked for mail again of",
+        "preference": "You chose how often you want mail of",
+    }.get(action, "This was recorded about mail of")
+    facts = [("action", action), ("scope", scope), ("source", SOURCES[body[18] - 1]), ("recorded", at)]
+    facts += [("reason", REASONS[own[3][0] - 1])] if 3 in own else []
+    facts += [("until", instant(own[5]))] if 5 in own else []
+    facts += [("value", own[6].decode())] if 6 in own else []
+    facts += [("event", str(number)), ("recipient", own[1].hex()), ("salt", salt),
+              ("leaf", base64.b64encode(leaf_hash(body)).decode())]
+    lists = "all lists" if scope == "*" else scope
+    return [f"{what} {lists}.", *(f"{name:<11}{value}" for name, value in facts)]
+
+
 def receipt(text, key, address):
     words, _ = opened(text, key)
     body = inclusion(words[words.index("\n" + INCLUSION + "\n") + 1:], key)
     salt = [line[11:] for line in words.split("\n") if line.startswith("salt       ")]
     must(len(salt) == 1 and body[20:22] == b"\x01\x10", "it is about nobody")
+    lines = words.split("\n")
+    said = [lines[2], *(line for line in lines if len(line) > 11 and line[:11].rstrip() in FACTS and line[10] == " ")]
+    must(said == words_of(body, salt[0]), "its words are not what its event says")
     if address is not None:
-        local, _, domain = address.strip(" \t\r\n").rpartition("@")
+        local, at, domain = address.strip(" \t\r\n").rpartition("@")
+        local, domain = (local, domain) if at else (domain, "")
         local = unicodedata.normalize("NFC", unicodedata.normalize("NFC", local).lower())
-        plain = f"{local}@{domain.lower().rstrip('.')}".encode()
+        plain = f"{local}{at}{domain.lower().rstrip('.')}".encode()
         identifier = hashlib.sha256(strictly(salt[0]) + plain).digest()[:16]
         must(identifier == body[22:38], "it is somebody else's")
     return body

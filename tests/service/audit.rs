@@ -5,9 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use optout::ledger::audit::{AuditKey, Proof, PublicKey, Receipt};
+use optout::ledger::audit::{AuditKey, Proof, PublicKey, Receipt, SigningNoteKey};
 use optout::ledger::{DataDir, SqliteStore, Time};
-use rusqlite::Connection;
 
 use crate::common::{LIST, Place, python_with, read_well_in_a_browser, text};
 
@@ -20,10 +19,6 @@ fn audited() -> Place {
     let output = place.run_with_input(&["suppress", "-", "--list", LIST], recipients.as_bytes());
     assert!(output.status.success(), "{}", text(&output.stderr));
     place
-}
-
-fn sqlite(place: &Place) -> Connection {
-    Connection::open(place.data().join("optout.db")).expect("the database")
 }
 
 fn file(place: &Place, name: &str) -> String {
@@ -158,7 +153,7 @@ fn verify_names_what_was_changed_in_the_tree_or_behind_its_back() {
         ("DELETE FROM event WHERE number = 600", "event 600"),
     ] {
         let place = audited();
-        sqlite(&place).execute_batch(change).expect(change);
+        place.sqlite().execute_batch(change).expect(change);
         let said = refused(&place.run(&["verify"]));
         assert!(said.lines().nth(1).is_some_and(|first| first.contains(names)), "{change}: {said}");
     }
@@ -174,7 +169,8 @@ fn an_older_checkpoint_shows_what_was_rewritten_or_removed() {
     place.done(&["verify", "--checkpoint", &old]);
     place.done(&["verify", "--checkpoint", &old, "--key", &key]);
     // As if the last recipient had never been.
-    sqlite(&place)
+    place
+        .sqlite()
         .execute_batch(
             "DELETE FROM event WHERE number = 600;
              DELETE FROM personal WHERE event = 600;
@@ -194,6 +190,47 @@ fn an_older_checkpoint_shows_what_was_rewritten_or_removed() {
     assert!(said.contains("the first 600 events are not those"), "{said}");
     let said = refused(&place.run(&["audit", "consistency", &old]));
     assert!(said.contains("not the one that the checkpoint was made of"), "{said}");
+}
+
+/// What is wrong after a checkpoint is not held against it, and nothing is proved that does not hold.
+#[test]
+fn what_was_changed_later_leaves_an_older_checkpoint_alone() {
+    let place = audited();
+    let old = file(&place, "old");
+    place.done(&["audit", "checkpoint", &old]);
+    place.done(&["suppress", "x@example.org", "y@example.org", "z@example.org", "--list", LIST]);
+    let change =
+        "UPDATE event SET body = (SELECT body FROM event WHERE number = 1) WHERE number = 602";
+    place.sqlite().execute_batch(change).expect("changed");
+    let proof = file(&place, "proof");
+    let unproved = place.run(&["audit", "prove", "602", &proof]);
+    assert_eq!(unproved.status.code(), Some(2), "{}", text(&unproved.stderr));
+    let change = "UPDATE tree SET hash = zeroblob(32) WHERE level = 8 AND position = 1";
+    place.sqlite().execute_batch(change).expect("changed");
+    let unproved = place.run(&["audit", "prove", "1", &proof]);
+    let said = text(&unproved.stderr);
+    assert_eq!(unproved.status.code(), Some(0), "{said}");
+    let unproved = place.run(&["audit", "prove", "300", &proof]);
+    let said = text(&unproved.stderr);
+    assert!(unproved.status.code() == Some(2) && said.contains("optout verify"), "{said}");
+    place.sqlite().execute_batch("DELETE FROM event WHERE number = 602").expect("removed");
+    let said = refused(&place.run(&["verify", "--checkpoint", &old]));
+    assert!(said.contains("event 602 is missing") && !said.contains("the checkpoint"), "{said}");
+}
+
+/// A check makes no key: it could not tell what the lost one signed.
+#[test]
+fn a_check_with_a_lost_key_says_that_it_is_lost() {
+    let place = audited();
+    let old = file(&place, "old");
+    place.done(&["audit", "checkpoint", &old]);
+    fs::remove_file(place.data().join("audit.key")).expect("removed");
+    for check in [&["verify", "--checkpoint", &old][..], &["audit", "consistency", &old]] {
+        let output = place.run(check);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("audit.key is missing"), "{said}");
+    }
+    assert!(!place.data().join("audit.key").exists());
 }
 
 #[test]
@@ -290,7 +327,7 @@ fn the_key_is_made_once_stays_in_a_backup_and_nobody_else_reads_it() {
 fn an_older_store_gets_its_tree_when_it_is_opened() {
     let place = audited();
     let before = place.done(&["audit", "checkpoint"]);
-    sqlite(&place).execute_batch("DROP TABLE tree; PRAGMA user_version = 5;").expect("older");
+    place.sqlite().execute_batch("DROP TABLE tree; PRAGMA user_version = 5;").expect("older");
     assert_eq!(place.done(&["audit", "checkpoint"]), before);
     place.verify();
     let dir = DataDir::new(place.data());
@@ -358,6 +395,24 @@ fn a_recipient_keeps_a_receipt_that_proves_the_opt_out_and_names_nobody() {
     }
     fs::write(&name, kept.body.replace("no more mail", "some mail")).expect("written");
     assert!(refused(&elsewhere.run(&verify)).contains("it was changed"));
+
+    // Words that its own sender signed, and that are not what the event says.
+    let signer = fs::read_to_string(place.data().join("audit.key")).expect("a key");
+    let signer = SigningNoteKey::parse(signer.trim_ascii()).expect("a key");
+    let words = key.open(&kept.body).expect("signed");
+    let recorded = words.find("recorded   2").expect("when") + 11;
+    for lie in [
+        words.replace("no more mail", "some mail"),
+        words.replace("scope      weekly", "scope      monthly"),
+        format!("{}1{}", &words[..recorded], &words[recorded + 1..]),
+    ] {
+        assert_ne!(lie, words);
+        fs::write(&name, signer.sign(&lie)).expect("written");
+        assert!(refused(&elsewhere.run(&verify)).contains("not what its event says"));
+        if let Some((is_content, said)) = checked(&["receipt", &name, &line]) {
+            assert!(!is_content && said.contains("not what its event says"), "{said}");
+        }
+    }
 
     // What was taken back has no receipt.
     let at = left.body.find(r#"name="event" value=""#).expect("an undo") + 20;
@@ -448,6 +503,9 @@ fn the_answer_to_a_letter_holds_everything_and_its_proofs_hold() {
     ]);
     place.done(&["opt-in", who, "--list", LIST, "--evidence", "a form"]);
     let letter = file(&place, "letter.html");
+    // Others could read what is replaced.
+    fs::write(&letter, "").expect("written");
+    fs::set_permissions(&letter, fs::Permissions::from_mode(0o644)).expect("own file");
     place.done(&["show", who, "--html", &letter]);
     read_well_in_a_browser(&[&letter]);
     let page = fs::read_to_string(&letter).expect("a page");

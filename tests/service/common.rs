@@ -122,6 +122,11 @@ impl Place {
         self.json(&["history"])
     }
 
+    /// The database, as another program opens it.
+    pub fn sqlite(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.data().join("optout.db")).expect("the database")
+    }
+
     /// Asserts that `verify` finds nothing wrong.
     pub fn verify(&self) {
         let output = self.run(&["verify"]);

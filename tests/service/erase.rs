@@ -146,9 +146,10 @@ fn forgetting_works_while_the_service_is_under_load() {
 /// What is recorded now is forty days old to a service whose clock says so.
 #[test]
 fn addresses_are_dropped_after_the_configured_time_and_suppressions_kept() {
-    let keep = |days| ["--set".to_owned(), format!("retention.address_days={days}")];
+    let keep = |days| format!("retention.address_days={days}");
     let place = Place::with_store();
-    let service = place.serve_with(&keep(30).each_ref().map(String::as_str));
+    let serve = |clock, days| place.serve_with_clock(clock, &["--set", &keep(days)]);
+    let service = place.serve_with(&["--set", &keep(30)]);
     let old: Vec<_> = (0..600).map(|n| format!("old{n}@example.org")).collect();
     for path in place.links(LIST, &old) {
         assert_eq!(service.click(&path).status, 200);
@@ -158,9 +159,7 @@ fn addresses_are_dropped_after_the_configured_time_and_suppressions_kept() {
     service.stop();
     assert!(!found_in(&place.data(), "@example.org").is_empty(), "nothing is due yet");
 
-    let Some((service, _)) =
-        place.serve_with_clock("+3456000\n", &keep(41).each_ref().map(String::as_str))
-    else {
+    let Some((service, _)) = serve("+3456000\n", 41) else {
         return;
     };
     assert_eq!(service.click(&place.link(LIST, "new@example.net", "")).status, 200);
@@ -168,9 +167,7 @@ fn addresses_are_dropped_after_the_configured_time_and_suppressions_kept() {
     assert!(!found_in(&place.data(), "@example.org").is_empty(), "the forty-first day is not over");
 
     for turn in ["the first", "the next"] {
-        let Some((service, _)) =
-            place.serve_with_clock("+3456000\n", &keep(30).each_ref().map(String::as_str))
-        else {
+        let Some((service, _)) = serve("+3456000\n", 30) else {
             return;
         };
         eventually("they are dropped", || found_in(&place.data(), "@example.org").is_empty());
@@ -182,8 +179,22 @@ fn addresses_are_dropped_after_the_configured_time_and_suppressions_kept() {
         }
         service.stop();
     }
+    // One whose address is damaged is passed over, and keeps nobody else's.
+    let last = "SELECT max(event) FROM personal WHERE address IS NOT NULL";
+    let change = format!("UPDATE personal SET address = x'61' WHERE event = ({last})");
+    place.sqlite().execute_batch(&change).expect("changed");
+    let Some((service, _)) = serve("+9000000\n", 30) else { return };
+    eventually("it is said", || service.log().contains("optout verify tells what is damaged"));
+    service.stop();
+    place
+        .sqlite()
+        .execute_batch(&change.replace("x'61'", "cast('new@example.net' AS BLOB)"))
+        .expect("mended");
+
     let history = place.history();
-    let dropped = history.iter().filter(|e| e["action"] == "forget" && e["actor"] == "retention");
+    let dropped = history
+        .iter()
+        .filter(|e| e["action"] == "forget" && e["actor"] == "retention.address_days");
     assert_eq!((dropped.count(), history.len()), (600, 600 + 1 + 1 + 600));
     for who in ["old0@example.org", "OLD599@example.org", "new@example.net"] {
         assert_eq!(place.check(LIST, who), 1, "{who}");

@@ -4,10 +4,6 @@ use std::fs;
 
 use crate::common::{Connection, LIST, Place, eventually, text};
 
-fn sqlite(place: &Place) -> rusqlite::Connection {
-    rusqlite::Connection::open(place.data().join("optout.db")).expect("the database")
-}
-
 /// Every command, the service too, exits 2 with the file and a remedy.
 fn refused(place: &Place, what: &str) {
     for arguments in
@@ -26,11 +22,11 @@ fn refused(place: &Place, what: &str) {
 #[test]
 fn a_store_that_is_not_ours_newer_or_of_another_secret_is_refused() {
     let place = Place::with_store();
-    sqlite(&place).pragma_update(None, "user_version", 99).expect("a pragma");
+    place.sqlite().pragma_update(None, "user_version", 99).expect("a pragma");
     refused(&place, "newer");
 
     let place = Place::with_store();
-    sqlite(&place).pragma_update(None, "application_id", 1).expect("a pragma");
+    place.sqlite().pragma_update(None, "application_id", 1).expect("a pragma");
     refused(&place, "not a store of optout");
 
     let (place, other) = (Place::with_store(), Place::with_store());
@@ -42,7 +38,8 @@ fn a_store_that_is_not_ours_newer_or_of_another_secret_is_refused() {
     refused(&place, "is missing");
 
     let place = Place::with_store();
-    sqlite(&place)
+    place
+        .sqlite()
         .execute("UPDATE meta SET value = 2 WHERE name = 'canonical_version'", [])
         .expect("updated");
     refused(&place, "canonical form");
@@ -65,7 +62,19 @@ fn verify_finds_each_kind_of_change() {
         ("UPDATE event SET leaf = zeroblob(32) WHERE number = 3", "event 3"),
         ("DELETE FROM event WHERE number = 2", "event 2"),
         ("UPDATE event SET number = 99 WHERE number = 4", "event 4"),
+        ("UPDATE event SET number = 1 << 62 WHERE number = 4", "event 4 is missing"),
+        ("UPDATE event SET prior = -1 WHERE number = 4", "event 4: what it is linked to"),
         ("UPDATE recipient SET standing = x''", "does not follow"),
+        (
+            "INSERT INTO recipient SELECT x'', last, address, standing FROM recipient LIMIT 1",
+            "its row cannot be read",
+        ),
+        (
+            "INSERT INTO recipient SELECT x'12', last, address, standing FROM recipient LIMIT 1;
+             INSERT INTO recipient SELECT x'13000000000000000000000000000000', 1, NULL, standing
+             FROM recipient WHERE last = 4",
+            "recipient 13000000000000000000000000000000",
+        ),
         (
             "UPDATE personal SET address = cast('mallory@example.org' AS BLOB) WHERE event = 1",
             "its address",
@@ -88,6 +97,14 @@ fn verify_finds_each_kind_of_change() {
             "CREATE TRIGGER t BEFORE INSERT ON recipient BEGIN SELECT raise(ignore); END",
             "trigger t",
         ),
+        ("INSERT INTO description VALUES (9000, 'news.example.com', 1, 1)", "said to be essential"),
+        ("UPDATE meta SET value = 9000 WHERE name = 'folded'", "said to be folded in"),
+        ("INSERT INTO meta VALUES ('retention_cursor', 'x')", "beyond the last event"),
+        (
+            "CREATE TRIGGER sqliteX AFTER INSERT ON recipient BEGIN SELECT raise(ignore); END",
+            "trigger sqliteX",
+        ),
+        ("ALTER TABLE repeats ADD COLUMN more INTEGER", "the schema is not ours: table repeats"),
         ("INSERT INTO repeats VALUES (zeroblob(16), 'x', 1)", "unknown recipients"),
     ];
     for (change, names) in changes {
@@ -102,7 +119,7 @@ fn verify_finds_each_kind_of_change() {
         ]);
         place.done(&["suppress", "a@example.org", "--all", "--note", "by phone"]);
         place.verify();
-        sqlite(&place).execute_batch(change).expect(change);
+        place.sqlite().execute_batch(change).expect(change);
         let output = place.run(&["verify"]);
         let said = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{change}: {said}{}", text(&output.stderr));
@@ -170,7 +187,7 @@ fn damage_to_one_recipient_concerns_nobody_else() {
     assert_eq!(service.click(&opted_out).status, 200);
     // What stands already may be answered from memory; this link needs the row.
     let victim = place.link("other.example.com", "victim@example.org", "");
-    let damage = || sqlite(&place).execute("UPDATE recipient SET standing = x'ff'", []);
+    let damage = || place.sqlite().execute("UPDATE recipient SET standing = x'ff'", []);
     eventually("it is folded in and damaged", || damage().expect("written") == 1);
     std::thread::scope(|scope| {
         for part in paths.chunks(75) {
@@ -188,8 +205,8 @@ fn damage_to_one_recipient_concerns_nobody_else() {
     assert!(output.status.code() == Some(1) && text(&output.stdout).contains("cannot be read"));
     // A store that was mended takes what waits at the next start.
     service.stop();
-    sqlite(&place).execute("DELETE FROM recipient WHERE standing = x'ff'", []).expect("mended");
-    sqlite(&place).execute("UPDATE meta SET value = 0 WHERE name = 'folded'", []).expect("mended");
+    place.sqlite().execute("DELETE FROM recipient WHERE standing = x'ff'", []).expect("mended");
+    place.sqlite().execute("UPDATE meta SET value = 0 WHERE name = 'folded'", []).expect("mended");
     let service = place.serve();
     eventually("what waited is recorded", || {
         place.check("other.example.com", "victim@example.org") == 1

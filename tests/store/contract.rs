@@ -361,7 +361,9 @@ fn who_is_dormant_is_forgotten_once_and_nobody_else_is(subject: &impl Subject) {
     let store = subject.open();
     let held = |who: &str| store.holding(&recipient(who)).expect("read").expect("known").address;
     let drop_before = |before: i64, now: i64| {
-        store.forget_dormant(at(before), at(now), &|| false).expect("dropped")
+        let dropped = store.forget_dormant(at(before), at(now), &|| false).expect("dropped");
+        assert!(dropped.damaged == 0 && !dropped.has_copies, "{dropped:?}");
+        dropped.recipients
     };
     let many: Vec<_> =
         (0..1200).map(|n| suppress(&n.to_string(), "x", Reason::Bounce, "")).collect();
@@ -373,7 +375,8 @@ fn who_is_dormant_is_forgotten_once_and_nobody_else_is(subject: &impl Subject) {
         .record(&[suppress("BACK@example.org", "y", Reason::Manual, "a note")], at(2))
         .expect("recorded");
     assert_eq!(drop_before(0, 3), 0, "nobody is older");
-    assert_eq!(store.forget_dormant(at(2), at(3), &|| true).expect("stopped"), 0);
+    let stopped = store.forget_dormant(at(2), at(3), &|| true).expect("stopped");
+    assert_eq!(stopped.recipients, 0);
     assert_eq!(drop_before(2, 3), 1201, "in slices");
     assert_eq!(held("old@example.org"), None);
     assert_eq!(held("back@example.org").as_deref(), Some("back@example.org"), "heard of since");
@@ -381,7 +384,7 @@ fn who_is_dormant_is_forgotten_once_and_nobody_else_is(subject: &impl Subject) {
     let last = store.events(Page::Before(u64::MAX), 1).expect("read").remove(0);
     assert_eq!(
         (last.action, last.source, last.actor.as_deref()),
-        (Action::Forget, Source::Cli, Some("retention"))
+        (Action::Forget, Source::Cli, Some("retention.address_days"))
     );
     let old = store.standings(&[recipient("old@example.org")]).expect("read").remove(0);
     assert_eq!(old.active(at(3)).count(), 1, "what stands stays");
@@ -392,7 +395,8 @@ fn who_is_dormant_is_forgotten_once_and_nobody_else_is(subject: &impl Subject) {
     let request = ForgetRequest { recipient: by_hand, source: Source::Cli, actor: None };
     store.forget(&request, at(5)).expect("forgotten");
     assert_eq!(held("old@example.org").as_deref(), Some("old@example.org"));
-    assert_eq!(subject.open().forget_dormant(at(6), at(6), &|| false).expect("dropped"), 2);
+    let dropped = subject.open().forget_dormant(at(6), at(6), &|| false).expect("dropped");
+    assert_eq!(dropped.recipients, 2);
     assert_eq!((held("old@example.org"), held("back@example.org")), (None, None));
     intact(&*store);
 }

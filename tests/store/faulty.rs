@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use optout::ledger::tree::{Hash, Node};
 use optout::ledger::{
-    ApiKey, Command, DataDir, Entry, Essential, Event, ForgetRequest, Forgotten, Frequency,
-    Holding, Import, ImportMark, KeyFile, LateStore, LinkMark, Look, Outcome, Page, Reason,
-    Recipient, Salt, SpoolMark, SpoolSettings, SqliteStore, Standing, Store, StoreError, Survey,
-    Time, Verification, WebhookMark, WebhookStart, Withdrawal,
+    ApiKey, Command, DataDir, Dropped, Entry, Essential, Event, ForgetRequest, Forgotten,
+    Frequency, Holding, Import, ImportMark, KeyFile, LateStore, LinkMark, Look, Outcome, Page,
+    Reason, Recipient, Salt, SpoolMark, SpoolSettings, SqliteStore, Standing, Store, StoreError,
+    Survey, Time, Verification, WebhookMark, WebhookStart, Withdrawal,
 };
 use optout::link::{BaseUrl, KeyId, Link, ListId, Scope, SigningKey};
 use optout::serve::{
@@ -143,7 +143,7 @@ through_call! {
     survey(after: u64, upto: u64) -> Survey;
     spool_mark() -> Option<SpoolMark>;
     forget(request: &ForgetRequest, now: Time) -> Forgotten;
-    forget_dormant(before: Time, now: Time, stop: &dyn Fn() -> bool) -> u64;
+    forget_dormant(before: Time, now: Time, stop: &dyn Fn() -> bool) -> Dropped;
     count_repeats(repeats: &[(u64, u32)]) -> ();
     fold() -> bool;
     warm(stop: &dyn Fn() -> bool) -> ();

@@ -12,6 +12,7 @@ use crate::cli::output_file::OutputFile;
 use crate::cli::{Context, Failure, Status, output};
 use crate::ledger::audit::{
     AuditKey, Checkpoint, ConsistencyProof, InclusionProof, Proof, PublicKey, Receipt, Refusal,
+    SignedCheckpoint,
 };
 use crate::ledger::{Event, EventView, Recipient, SqliteStore, Store};
 
@@ -54,7 +55,8 @@ pub(in crate::cli) struct Prove {
 
 /// Prove that the history begins with all that an earlier checkpoint covers
 ///
-/// Exits 1 when it does not: then events were changed, removed or put in since.
+/// Exits 1 when it does not: then events were changed, removed or put in since. It goes by the hashes that are
+/// kept of them; optout verify --checkpoint reads every event.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  optout audit consistency checkpoint-last-year since.proof")]
 pub(in crate::cli) struct Consistency {
@@ -133,8 +135,8 @@ impl TakeCheckpoint {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let key = context.audit_key(&store)?;
-        let checkpoint = Checkpoint::sign(&store, key.signer(), store.look()?.last_event)?;
-        write(self.file.as_deref(), &checkpoint)
+        let signed = SignedCheckpoint::of_now(&store, key.signer())?;
+        write(self.file.as_deref(), &signed.note)
     }
 }
 
@@ -142,7 +144,8 @@ impl Prove {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
         let key = context.audit_key(&store)?;
-        let proof = InclusionProof::make(&store, key.signer(), self.event)?;
+        let now = SignedCheckpoint::of_now(&store, key.signer())?;
+        let proof = InclusionProof::make(&store, &now, self.event)?;
         let proof = proof.ok_or_else(|| no_event(&store, self.event))?;
         write(self.file.as_deref(), &proof.text())
     }
@@ -161,7 +164,7 @@ fn no_event(store: &SqliteStore, number: u64) -> Failure {
 impl Consistency {
     pub(super) fn run(self, context: &mut Context) -> Result<Status, Failure> {
         let store = context.store()?;
-        let key = context.audit_key(&store)?;
+        let key = context.kept_audit_key()?;
         let note = read(&self.old)?;
         let old = Checkpoint::open(&note, key.public()).map_err(|e| refused(&self.old, &e))?;
         let proof = ConsistencyProof::make(&store, key.signer(), (&old, &note))?;
@@ -351,5 +354,17 @@ impl Context {
             ));
         }
         Ok(key)
+    }
+
+    /// The key that signed what is there already.
+    pub(in crate::cli) fn kept_audit_key(&self) -> Result<AuditKey, Failure> {
+        let path = self.dir().audit_key();
+        AuditKey::read(&self.dir())?.ok_or_else(|| {
+            Failure::new(format!(
+                "{} is missing, and a new key could not tell what the old one signed: restore it from a backup \
+                 of this store",
+                path.display()
+            ))
+        })
     }
 }

@@ -20,7 +20,7 @@ use page::Evidence;
 ///
 /// The address, what stands, and every event, also for a forgotten recipient when asked by the
 /// address. Since when something stands is the date that its source gave; beside it stands when it was
-/// recorded here, from when it counts.
+/// recorded here, from when it counts. The address is today's, also with --at.
 ///
 /// --html writes the answer to a letter about the recipient, for printing: all this, who acted, and what
 /// proves it offline: the salt, which ties the address to the events, a proof of each event, and a signed
@@ -50,6 +50,9 @@ const PAGE: usize = 1000;
 struct ShowView {
     recipient: String,
     known: bool,
+    /// The last event of the history that this has regard to.
+    #[serde(skip)]
+    upto: u64,
     recipient_id: Option<String>,
     address: Option<String>,
     /// Of when this is, where the past was asked for.
@@ -112,26 +115,23 @@ impl Show {
         recipient: &Recipient,
         past: Option<Past>,
     ) -> Result<ShowView, Failure> {
+        let (at, upto) = match &past {
+            Some(past) => (past.at, past.upto),
+            None => (store.moment(context.now())?, store.look()?.last_event),
+        };
         let holding = store.holding(recipient)?;
-        let standing = match &past {
-            Some(past) => {
-                let mut all = store.standings_after(past.upto, std::slice::from_ref(recipient))?;
-                all.pop().unwrap_or_default()
-            }
-            None => holding.as_ref().map(|holding| holding.standing.clone()).unwrap_or_default(),
-        };
-        let at = match &past {
-            Some(past) => past.at,
-            None => store.moment(context.now())?,
-        };
+        let mut standing = store.standings_after(upto, std::slice::from_ref(recipient))?;
+        let standing = standing.pop().unwrap_or_default();
         let suppressions = standing.active(at).map(|own| StandingView::of(own, store));
-        let mut events = all_about(store, recipient)?;
-        events.retain(|entry| past.as_ref().is_none_or(|past| entry.event.number <= past.upto));
+        let events = all_about(store, recipient, upto)?;
+        // When they came is not known, only after which event.
+        let repeats = holding.as_ref().filter(|_| past.is_none()).map(|holding| holding.repeats);
         Ok(ShowView {
             recipient: self.recipient.clone(),
             known: holding.is_some(),
+            upto,
             recipient_id: holding.as_ref().map(|holding| holding.id.to_string()),
-            repeats: holding.as_ref().map_or(0, |holding| holding.repeats),
+            repeats: repeats.unwrap_or(0),
             address: holding.and_then(|holding| holding.address),
             at: self.at,
             suppressions: suppressions.collect::<Result<_, _>>()?,
@@ -151,16 +151,15 @@ fn write_page(
 ) -> Result<(), Failure> {
     let key = context.audit_key(store)?;
     let evidence = Evidence::gather(store, &key, recipient, view)?;
-    let upto = store.look()?.last_event;
-    let made = Made { at: context.now(), store: store.name().to_owned(), upto };
+    let made = Made { at: context.now(), store: store.name().to_owned(), upto: view.upto };
     page::page(view, &evidence, made).write(path, 0o600)
 }
 
-/// In pages, so that no read of the store lasts long.
-fn all_about(store: &dyn Store, recipient: &Recipient) -> Result<Vec<Entry>, Failure> {
+/// Up to an event, newest first; in pages, so that no read of the store lasts long.
+fn all_about(store: &dyn Store, recipient: &Recipient, upto: u64) -> Result<Vec<Entry>, Failure> {
     let mut entries: Vec<Entry> = Vec::new();
     loop {
-        let before = entries.last().map_or(u64::MAX, |oldest| oldest.event.number);
+        let before = entries.last().map_or(upto + 1, |oldest| oldest.event.number);
         let page = store.entries_about(recipient, before, PAGE)?;
         if page.is_empty() {
             return Ok(entries);

@@ -7,7 +7,7 @@ use super::ShowView;
 use crate::cli::Failure;
 use crate::cli::html::{Column, Document, Made, Table};
 use crate::cli::output::or_dash;
-use crate::ledger::audit::{AuditKey, Checkpoint, InclusionProof};
+use crate::ledger::audit::{AuditKey, InclusionProof, SignedCheckpoint};
 use crate::ledger::{EventView, Recipient, Store};
 
 /// What proves a page's words offline.
@@ -27,15 +27,16 @@ impl Evidence {
         recipient: &Recipient,
         view: &ShowView,
     ) -> Result<Self, Failure> {
+        let at = SignedCheckpoint::make(store, key.signer(), view.upto)?;
         let mut proofs = Vec::with_capacity(view.events.len());
         for event in &view.events {
-            let proof = InclusionProof::make(store, key.signer(), event.event)?;
+            let proof = InclusionProof::make(store, &at, event.event)?;
             proofs.extend(proof.map(|proof| (event.event, proof.text())));
         }
         Ok(Self {
             key: key.public().to_string(),
             salt: STANDARD.encode(store.salt(recipient).octets()),
-            checkpoint: Checkpoint::sign(store, key.signer(), store.look()?.last_event)?,
+            checkpoint: at.note,
             proofs,
         })
     }

@@ -17,18 +17,39 @@ pub struct Checkpoint {
     pub root: Hash,
 }
 
-impl Checkpoint {
-    /// Of a store's history up to the event `size`, signed.
+/// A checkpoint, and the signed note that carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedCheckpoint {
+    /// What the note says.
+    pub checkpoint: Checkpoint,
+    /// The signed note, to hand out.
+    pub note: String,
+}
+
+impl SignedCheckpoint {
+    /// Of a store's history up to the event `size`.
     ///
     /// # Errors
     ///
     /// When the store cannot be read, or has fewer events.
-    pub fn sign(store: &dyn Store, key: &SigningNoteKey, size: u64) -> Result<String, StoreError> {
+    pub fn make(store: &dyn Store, key: &SigningNoteKey, size: u64) -> Result<Self, StoreError> {
         let root = tree::root(size, |node| store.node(node))?;
-        let origin = key.public().name();
-        Ok(key.sign(&format!("{origin}\n{size}\n{}\n", hash_line(&root))))
+        let origin = key.public().name().to_owned();
+        let note = key.sign(&format!("{origin}\n{size}\n{}\n", hash_line(&root)));
+        Ok(Self { checkpoint: Checkpoint { origin, size, root }, note })
     }
 
+    /// Of all that is in a store's history now.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn of_now(store: &dyn Store, key: &SigningNoteKey) -> Result<Self, StoreError> {
+        Self::make(store, key, store.look()?.last_event)
+    }
+}
+
+impl Checkpoint {
     /// The root in base64.
     pub fn root_text(&self) -> String {
         hash_line(&self.root)

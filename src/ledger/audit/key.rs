@@ -37,7 +37,12 @@ impl AuditKey {
         Ok((key, true))
     }
 
-    fn read(dir: &DataDir) -> Result<Option<Self>, StoreError> {
+    /// Reads the key of a store; `None` when there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or something else is in its file.
+    pub fn read(dir: &DataDir) -> Result<Option<Self>, StoreError> {
         let path = dir.audit_key();
         let text = match fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),

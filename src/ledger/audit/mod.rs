@@ -14,7 +14,7 @@ mod receipt;
 
 use std::fmt;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use key::AuditKey;
 pub use note::{PublicKey, SigningNoteKey};
 pub use proof::{ConsistencyProof, InclusionProof, Proof};

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::note::{PublicKey, SigningNoteKey};
-use super::{Checkpoint, Refusal, hash_line, hash_of, malformed, number_of};
+use super::{Checkpoint, Refusal, SignedCheckpoint, hash_line, hash_of, malformed, number_of};
 use crate::ledger::error::StoreError;
 use crate::ledger::event::{Event, leaf_hash};
 use crate::ledger::store::Store;
@@ -59,22 +59,27 @@ pub struct InclusionProof {
 }
 
 impl InclusionProof {
-    /// For the event `number`, against a checkpoint of now; `None` when there is no such event.
+    /// For the event `number`, from 1, and a checkpoint of the store's history; `None` when that covers no
+    /// such event.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// When the store cannot be read. [`StoreError::Unprovable`] when the proof would not hold.
     pub fn make(
         store: &dyn Store,
-        key: &SigningNoteKey,
+        at: &SignedCheckpoint,
         number: u64,
     ) -> Result<Option<Self>, StoreError> {
-        let (size, event) = (store.look()?.last_event, store.event(number)?);
-        let index = number.saturating_sub(1);
+        let Checkpoint { size, root, .. } = at.checkpoint;
+        let (event, index) = (store.event(number)?, number.saturating_sub(1));
         let hashes = tree::inclusion(index, size, |node| store.node(node))?;
         let Some((event, hashes)) = event.zip(hashes) else { return Ok(None) };
-        let checkpoint = Checkpoint::sign(store, key, size)?;
-        Ok(Some(Self { canonical: event.encode(), index, hashes, checkpoint }))
+        let canonical = event.encode();
+        let given = tree::root_by_inclusion(leaf_hash(&canonical), index, size, &hashes);
+        match given == Some(root) {
+            true => Ok(Some(Self { canonical, index, hashes, checkpoint: at.note.clone() })),
+            false => Err(StoreError::Unprovable(number)),
+        }
     }
 
     /// The file.
@@ -156,11 +161,9 @@ impl ConsistencyProof {
         key: &SigningNoteKey,
         (old, note): (&Checkpoint, &str),
     ) -> Result<Option<Self>, StoreError> {
-        let size = store.look()?.last_event;
-        let hashes = tree::consistency(old.size, size, |node| store.node(node))?;
-        let Some(hashes) = hashes else { return Ok(None) };
-        let new = Checkpoint::sign(store, key, size)?;
-        Ok(Some(Self { hashes, old: note.to_owned(), new }))
+        let new = SignedCheckpoint::of_now(store, key)?;
+        let hashes = tree::consistency(old.size, new.checkpoint.size, |node| store.node(node))?;
+        Ok(hashes.map(|hashes| Self { hashes, old: note.to_owned(), new: new.note }))
     }
 
     /// The file.

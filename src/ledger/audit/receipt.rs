@@ -6,12 +6,17 @@ use hmac::digest::zeroize::Zeroizing;
 
 use super::note::{PublicKey, SigningNoteKey};
 use super::proof::{INCLUSION, InclusionProof};
-use super::{Checkpoint, Refusal, hash_line, malformed};
+use super::{Checkpoint, Refusal, SignedCheckpoint, hash_line, malformed};
 use crate::ledger::codes::Action;
 use crate::ledger::error::StoreError;
 use crate::ledger::event::{Event, leaf_hash};
 use crate::ledger::recipient::{Recipient, Salt};
 use crate::ledger::store::Store;
+use crate::link::Scope;
+
+/// What the first line says. The words are of this form; other words need another, so that the receipts
+/// that people have stay good.
+const FORM: &str = "Receipt of an opt-out service";
 
 /// That an act was recorded, and whose it was: a signed note with words for people, the event, the
 /// recipient's salt, and the event's [`InclusionProof`].
@@ -38,14 +43,14 @@ impl Receipt {
     ) -> Result<Option<Self>, StoreError> {
         let salt = store.salt(recipient);
         let own = salt.identify(recipient);
-        let proof = InclusionProof::make(store, key, number)?;
+        let proof = InclusionProof::make(store, &SignedCheckpoint::of_now(store, key)?, number)?;
         let is_own = |proof: &InclusionProof| {
             proof.claimed().is_some_and(|event| event.recipient == Some(own))
         };
         Ok(proof.filter(is_own).map(|proof| Self { salt, proof }))
     }
 
-    /// The file.
+    /// The file; `None` when the event is about no list, as that an address was erased.
     pub fn sign(&self, key: &SigningNoteKey) -> Option<String> {
         Some(key.sign(&self.words(key.public().name())?))
     }
@@ -81,11 +86,16 @@ impl Receipt {
         let event = self.proof.claimed()?;
         let (scope, number, at) = (event.scope.as_ref()?, event.number, event.at);
         let what = match event.action {
+            _ if event.undoes.is_some() => "You took back what you had asked about mail of",
             Action::OptOut => "You asked for no more mail of",
             Action::Pause => "You asked for a pause from mail of",
             Action::OptIn => "You asked for mail again of",
             Action::Preference => "You chose how often you want mail of",
             _ => "This was recorded about mail of",
+        };
+        let lists = match scope {
+            Scope::Everything => "all lists",
+            Scope::List(list) => list.as_str(),
         };
         let mut facts = vec![
             ("action", event.action.to_string()),
@@ -104,8 +114,8 @@ impl Receipt {
         let facts: String =
             facts.iter().map(|(name, value)| format!("{name:<11}{value}\n")).collect();
         Some(format!(
-            "Receipt of an opt-out service\n\n\
-             {what} {scope}.\n\
+            "{FORM}\n\n\
+             {what} {lists}.\n\
              It was recorded at {at} as event {number} of the history {origin}.\n\n\
              Anybody can check this receipt without asking the sender, with\n\
              `optout audit verify-receipt FILE --key KEY` and the sender's public key. It names no address,\n\

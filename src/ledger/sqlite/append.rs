@@ -194,26 +194,23 @@ impl<'t> Batch<'t> {
         Ok(changed)
     }
 
-    /// Forgets who an event is about, where it is their newest and their address is kept; whether so.
-    pub(super) fn forget_dormant(&mut self, event: &Event, actor: &str) -> Result<bool, WorkError> {
-        let Some(id) = event.recipient else { return Ok(false) };
+    /// Who an event is about, where it is their newest and their address is kept.
+    pub(super) fn named_last_by(&mut self, event: &Event) -> Result<Option<Recipient>, WorkError> {
+        let Some(id) = event.recipient else { return Ok(None) };
         let (last, address) = self.known(id)?;
         if last != Some(event.number) {
-            return Ok(false);
+            return Ok(None);
         }
         let written = read::address(self.transaction, address)?;
-        let Some(recipient) = written.map(|written| Recipient::of_link(&written)) else {
-            return Ok(false);
-        };
-        if self.secret.salt(&recipient).identify(&recipient) != id {
-            let detail =
-                format!("the address kept of event {}'s recipient is another's", event.number);
-            return Err(WorkError::Damaged(detail));
+        let recipient = written.map(|written| Recipient::of_link(&written));
+        let is_own = |own: &Recipient| self.secret.salt(own).identify(own) == id;
+        match recipient.as_ref().is_none_or(is_own) {
+            true => Ok(recipient),
+            false => Err(WorkError::Damaged(format!(
+                "event {} has somebody else's address",
+                event.number
+            ))),
         }
-        let mut command = Command::new(recipient, Act::Forget, Source::Cli);
-        command.actor = Some(actor.to_owned());
-        self.apply(&command)?;
-        Ok(true)
     }
 
     /// Records that a list became essential or ordinary, unless it is so already; whether it did.

@@ -70,6 +70,17 @@ pub(super) fn forget(
 /// Copies the log into the database and empties it; whether nobody kept it from that.
 pub(super) fn truncate_log(store: &SqliteStore) -> Result<bool, StoreError> {
     let began = Instant::now();
+    loop {
+        match empty_log(store)? {
+            true => return Ok(true),
+            false if began.elapsed() > TRUNCATE_WAIT => return Ok(false),
+            false => std::thread::sleep(TRUNCATE_TRY),
+        }
+    }
+}
+
+/// Tries so once.
+pub(super) fn empty_log(store: &SqliteStore) -> Result<bool, StoreError> {
     let attempt = || {
         let writer = lock(&store.writer);
         writer.connection.busy_timeout(TRUNCATE_TRY)?;
@@ -78,13 +89,8 @@ pub(super) fn truncate_log(store: &SqliteStore) -> Result<bool, StoreError> {
         writer.connection.busy_timeout(LOCK_WAIT)?;
         busy
     };
-    loop {
-        match attempt().map_err(|e| sql_error(&store.dir.database(), e))? {
-            0 => return Ok(true),
-            _ if began.elapsed() > TRUNCATE_WAIT => return Ok(false),
-            _ => std::thread::sleep(TRUNCATE_TRY),
-        }
-    }
+    let busy: i64 = attempt().map_err(|e| sql_error(&store.dir.database(), e))?;
+    Ok(busy == 0)
 }
 
 /// What may stand in a local part beside letters and digits (RFC 5321 section 4.1.2).

@@ -194,9 +194,13 @@ fn fold_one(transaction: &Transaction<'_>, id: RecipientId, head: u64) -> Result
     }
 }
 
-/// Up to which event everything is folded in, as the store says.
-pub(super) fn folded(connection: &Connection) -> Result<u64, WorkError> {
-    Ok(super::meta(connection, "folded")?)
+/// Up to which event everything is folded in, as the store says; never beyond the last, whatever it says.
+pub(super) fn folded(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT min((SELECT value FROM meta WHERE name = 'folded'),
+                    (SELECT coalesce(max(number), 0) FROM event))",
+    )?;
+    statement.query_row([], |row| row.get(0))
 }
 
 fn set_folded(transaction: &Transaction<'_>, upto: u64) -> Result<(), WorkError> {

@@ -53,7 +53,7 @@ use crate::ledger::recipient::{Recipient, RecipientId, Salt, StoreSecret};
 use crate::ledger::spool::SpoolMark;
 use crate::ledger::standing::Standing;
 use crate::ledger::store::{
-    Command, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, Survey,
+    Command, Dropped, Entry, ForgetRequest, Forgotten, Holding, Look, Outcome, Page, Store, Survey,
     Verification,
 };
 use crate::ledger::time::Time;
@@ -93,6 +93,8 @@ pub struct SqliteStore {
     /// Which file was opened, and whether it is no longer the one of its name.
     inode: u64,
     replaced: AtomicBool,
+    /// Whether the log may hold what was erased since; so at first.
+    log_holds_erased: AtomicBool,
     /// The database as a plain file, for searching its bytes. Closing any handle of a file drops
     /// all locks that the process has on it, SQLite's too, so this one is kept until SQLite's are
     /// closed: fields are dropped in their order, and this is the last.
@@ -181,7 +183,7 @@ impl SqliteStore {
         writer.execute_batch(gather).map_err(|e| sql_error(&path, e))?;
         schema::migrate(&mut writer, &path, &secret, empty)?;
         let name = meta(&writer, "name").map_err(|e| sql_error(&path, e))?;
-        let folded = meta(&writer, "folded").map_err(|e| sql_error(&path, e))?;
+        let folded = fold::folded(&writer).map_err(|e| sql_error(&path, e))?;
         let watch =
             Watch { connection: connect(&path)?, data_version: None, seen: Look::default() };
         Ok(Self {
@@ -194,6 +196,7 @@ impl SqliteStore {
             watch: Mutex::new(watch),
             inode: fs::metadata(&path).map_err(|e| io_error(&path, &e))?.ino(),
             replaced: AtomicBool::new(false),
+            log_holds_erased: AtomicBool::new(true),
             raw: OnceLock::new(),
         })
     }
@@ -416,7 +419,7 @@ impl Store for SqliteStore {
         before: Time,
         now: Time,
         stop: &dyn Fn() -> bool,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Dropped, StoreError> {
         retention::forget_dormant(self, before, now, stop)
     }
 

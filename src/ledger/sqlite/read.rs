@@ -28,9 +28,9 @@ impl EventRow {
     fn from_row(row: &Row<'_>) -> Result<Self, WorkError> {
         let number: u64 = row.get(0)?;
         let event = row.get_ref(2)?.as_blob().ok().and_then(Event::decode);
-        match event.filter(|event| event.number == number) {
-            Some(event) => Ok(Self { event, prior: row.get(1)? }),
-            None => Err(WorkError::Damaged(format!("event {number} cannot be read"))),
+        match (event.filter(|event| event.number == number), row.get(1)) {
+            (Some(event), Ok(prior)) => Ok(Self { event, prior }),
+            _ => Err(WorkError::Damaged(format!("event {number} cannot be read"))),
         }
     }
 }

@@ -4,22 +4,25 @@
 //! is forgotten. Who has a newer one is met again there. So what is to be kept is how far this came,
 //! and a round costs what became due since the last.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::append::Batch;
 use super::{SqliteStore, WorkError, erase, meta, read, row_number};
+use crate::ledger::codes::Source;
 use crate::ledger::error::StoreError;
 use crate::ledger::event::Event;
-use crate::ledger::store::Page;
+use crate::ledger::policy::Act;
+use crate::ledger::store::{Command, Dropped, Page};
 use crate::ledger::time::Time;
 
 /// Events that one transaction goes through: clicks wait for it.
 const SLICE: usize = 500;
 
-/// As who this is recorded.
-const ACTOR: &str = "retention";
+/// As who this is recorded: the key that asks for it in the configuration.
+const ACTOR: &str = "retention.address_days";
 
 /// Forgets until nobody is left, or `stop` says so.
 pub(super) fn forget_dormant(
@@ -27,40 +30,56 @@ pub(super) fn forget_dormant(
     before: Time,
     now: Time,
     stop: &dyn Fn() -> bool,
-) -> Result<u64, StoreError> {
-    let mut forgotten = 0;
+) -> Result<Dropped, StoreError> {
+    let mut dropped = Dropped::default();
     while !stop() && store.read(|transaction| Ok(!due(transaction, before)?.is_empty()))? {
         let began = Instant::now();
-        forgotten += store.append(now, |batch| forget_slice(batch, before))?;
+        let slice = store.append(now, |batch| forget_slice(batch, before))?;
+        dropped.recipients += slice.recipients;
+        dropped.damaged += slice.damaged;
         // Whoever waits to record something has half of the time.
         std::thread::sleep(began.elapsed());
     }
-    // In each round: the one before may have been cut short. What a long read keeps in the log now
-    // is overwritten by a later one.
-    erase::truncate_log(store)?;
-    Ok(forgotten)
+    if dropped.recipients > 0 || store.log_holds_erased.load(Ordering::Relaxed) {
+        dropped.has_copies = !erase::empty_log(store)?;
+        store.log_holds_erased.store(dropped.has_copies, Ordering::Relaxed);
+    }
+    Ok(dropped)
 }
 
 /// The next events of before that time.
 fn due(transaction: &Transaction<'_>, before: Time) -> Result<Vec<Event>, WorkError> {
-    let from = meta(transaction, "retained").optional()?.unwrap_or(0);
+    let from = meta(transaction, "retention_cursor").optional()?.unwrap_or(0);
     let mut events = read::events(transaction, Page::After(from), SLICE)?;
     // Times never run backwards.
     events.truncate(events.partition_point(|event| event.at < before));
     Ok(events)
 }
 
-fn forget_slice(batch: &mut Batch<'_>, before: Time) -> Result<u64, WorkError> {
+fn forget_slice(batch: &mut Batch<'_>, before: Time) -> Result<Dropped, WorkError> {
     let due = due(batch.transaction(), before)?;
-    let mut forgotten = 0;
+    let mut dropped = Dropped::default();
     for event in &due {
-        forgotten += u64::from(batch.forget_dormant(event, ACTOR)?);
+        match batch.named_last_by(event) {
+            Ok(Some(recipient)) => {
+                let mut command = Command::new(recipient, Act::Forget, Source::Cli);
+                command.actor = Some(ACTOR.to_owned());
+                batch.apply(&command)?;
+                dropped.recipients += 1;
+            }
+            Ok(None) => {}
+            // It keeps nobody else's address.
+            Err(WorkError::Damaged(_)) => dropped.damaged += 1,
+            Err(error) => return Err(error),
+        }
     }
     if let Some(last) = due.last() {
         batch
             .transaction()
-            .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('retained', ?1)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES ('retention_cursor', ?1)",
+            )?
             .execute([row_number(last.number)])?;
     }
-    Ok(forgotten)
+    Ok(dropped)
 }

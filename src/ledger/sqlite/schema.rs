@@ -1,5 +1,6 @@
 //! The tables, and how an older schema becomes the present one.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -124,22 +125,20 @@ const TREE_SINCE: i64 = 6;
 /// The schema that this program knows.
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
-/// The tables that the migrations leave.
-pub(super) const TABLES: &[&str] = &[
-    "meta",
-    "event",
-    "personal",
-    "recipient",
-    "scope",
-    "repeats",
-    "key_use",
-    "api_key",
-    "description",
-    "sending",
-    "webhook",
-    "import",
-    "tree",
-];
+/// What there is in a database, such as `table event`, and the SQL that made it.
+pub(super) fn stated(
+    connection: &Connection,
+) -> rusqlite::Result<BTreeSet<(String, Option<String>)>> {
+    let mut statement = connection.prepare("SELECT type || ' ' || name, sql FROM sqlite_schema")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// As [`stated`], of a database of ours.
+pub(super) fn ours() -> rusqlite::Result<BTreeSet<(String, Option<String>)>> {
+    let fresh = Connection::open_in_memory()?;
+    MIGRATIONS.iter().try_for_each(|step| fresh.execute_batch(step))?;
+    stated(&fresh)
+}
 
 /// What to do with a database that holds nothing yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -97,7 +97,7 @@ impl SqliteStore {
     /// Decides upon every row.
     fn decide_all(&self, list: &ListId, clock: Time) -> Result<Decided, StoreError> {
         // In this order: what is folded in from here on has events after `upto`.
-        let upto = self.read(|transaction| fold::folded(transaction))?;
+        let upto = self.read(|transaction| Ok(fold::folded(transaction)?))?;
         let question = Arc::new(self.question(list, clock)?);
         let held_back = self.read_slices(&question)?;
         let is_essential = question.is_essential();

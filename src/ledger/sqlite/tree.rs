@@ -1,7 +1,7 @@
 //! The part of the hash tree that is kept: one node in so many.
 //!
 //! The nodes of every eighth level are kept, 40 octets for each 255 events, and written with the event that
-//! completes them. Any other is computed from at most 128 that are.
+//! completes them. Any other is computed from at most 256 of these or of the leaves.
 
 use rusqlite::{Connection, Params, Transaction};
 

@@ -13,6 +13,6 @@ use super::request::Parameters;
 /// `GET /v1/checkpoint`.
 pub(super) async fn of_now(shared: &Shared, query: Parameters) -> Result<Reply, Problem> {
     query.end()?;
-    let note = shared.checkpoint().await?;
-    Ok(reply(StatusCode::OK, "text/plain; charset=utf-8", note))
+    let signed = shared.checkpoint().await?;
+    Ok(reply(StatusCode::OK, "text/plain; charset=utf-8", signed.note))
 }

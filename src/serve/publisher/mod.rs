@@ -23,7 +23,7 @@ use super::now;
 use super::phase::{Phase, reached};
 use super::shared::Shared;
 use super::webhook::{Schedule, Webhook};
-use crate::ledger::audit::Checkpoint;
+use crate::ledger::audit::{Checkpoint, SignedCheckpoint};
 use crate::ledger::{StoreError, Time};
 
 /// How long a program or a directory may take.
@@ -228,11 +228,8 @@ impl Publisher {
 
     /// Sends the checkpoint of now; of how many events it is.
     async fn send(&self) -> Result<u64, Refused> {
-        let in_words = |error: StoreError| error.to_string();
-        let note = self.shared.checkpoint().await.map_err(in_words)?;
-        let key = self.shared.audit_key().map_err(in_words)?;
-        // It leaves only if it says what its readers will check.
-        let checkpoint = Checkpoint::open(&note, key.public()).map_err(|e| e.to_string())?;
+        let signed = self.shared.checkpoint().await.map_err(|error| error.to_string())?;
+        let SignedCheckpoint { checkpoint, note } = signed;
         let size = checkpoint.size;
         match &self.destination {
             Destination::Directory(directory) => self.put(directory.clone(), size, note).await?,

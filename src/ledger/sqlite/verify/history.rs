@@ -57,27 +57,32 @@ impl History {
         store: &SqliteStore,
         read: &AtomicU64,
     ) -> Result<Found, StoreError> {
-        while self.last < self.extent.end {
-            let before = self.last;
-            store.read(|transaction| self.slice(transaction))?;
-            read.fetch_add(self.last - before, Ordering::Relaxed);
-            if self.last == before {
-                break;
-            }
-        }
-        store.read(|transaction| self.beside(transaction))?;
-        let root = self.frontier.map(|frontier| frontier.root());
-        self.found.roots = root.map(|root| (root, self.root_at_size));
-        Ok(self.found)
+        let done = self.read_all(store, read);
+        self.found.root = self.frontier.map(|frontier| frontier.root());
+        self.found.root_at_size = self.root_at_size;
+        self.found.ending(done)
     }
 
-    fn slice(&mut self, transaction: &Transaction<'_>) -> Result<(), WorkError> {
+    fn read_all(&mut self, store: &SqliteStore, read: &AtomicU64) -> Result<(), StoreError> {
+        loop {
+            let rows = store.read(|transaction| self.slice(transaction))?;
+            read.fetch_add(rows, Ordering::Relaxed);
+            if rows < SLICE {
+                return store.read(|transaction| self.beside(transaction));
+            }
+        }
+    }
+
+    /// Reads the next events; how many.
+    fn slice(&mut self, transaction: &Transaction<'_>) -> Result<u64, WorkError> {
         let mut statement = transaction.prepare_cached(
             "SELECT number, body, leaf FROM event
              WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT ?3",
         )?;
         let mut rows = statement.query([self.last, self.extent.end, SLICE].map(row_number))?;
+        let mut count = 0;
         while let Some(row) = rows.next()? {
+            count += 1;
             let number: u64 = row.get(0)?;
             let body = row.get_ref(1)?.as_blob().unwrap_or_default();
             let leaf = row.get_ref(2)?.as_blob().unwrap_or_default();
@@ -89,7 +94,7 @@ impl History {
             self.event(number, body);
             self.grow(transaction, computed)?;
         }
-        Ok(())
+        Ok(count)
     }
 
     fn number(&mut self, number: u64) {
@@ -189,17 +194,50 @@ impl History {
         if strangers > 0 {
             self.found.fault(format!("repeats are counted for {strangers} unknown recipients"));
         }
+        self.out_of_bounds(transaction)
+    }
+
+    /// What no history can have led to.
+    fn out_of_bounds(&mut self, transaction: &Transaction<'_>) -> Result<(), WorkError> {
+        const LAST: &str = "(SELECT coalesce(max(number), 0) FROM event)";
+        let is_upto_last = format!("typeof(value) = 'integer' AND value BETWEEN 0 AND {LAST}");
+        for (rows, what) in [
+            (
+                format!("description WHERE event NOT BETWEEN 1 AND {LAST}"),
+                "lists are said to be essential by events that are not there",
+            ),
+            (
+                format!("meta WHERE name = 'folded' AND NOT ({is_upto_last})"),
+                "more events are said to be folded in than there are",
+            ),
+            (
+                format!("meta WHERE name = 'retention_cursor' AND NOT ({is_upto_last})"),
+                "retention is said to be beyond the last event",
+            ),
+            (
+                format!("repeats WHERE count NOT BETWEEN 1 AND {}", u32::MAX),
+                "repeats are counted wrongly",
+            ),
+            (
+                format!("webhook WHERE cursor NOT BETWEEN 0 AND {LAST}"),
+                "a webhook is beyond the last event",
+            ),
+            (
+                format!("import WHERE before NOT BETWEEN 0 AND last OR last > {LAST}"),
+                "an import is said to be of events that are not there",
+            ),
+        ] {
+            let count = format!("SELECT count(*) FROM {rows}");
+            if transaction.query_row(&count, [], |row| row.get::<_, i64>(0))? > 0 {
+                self.found.fault(what.to_owned());
+            }
+        }
         Ok(())
     }
 
     fn schema(&mut self, transaction: &Transaction<'_>) -> Result<(), WorkError> {
-        let mut statement = transaction.prepare(
-            "SELECT type || ' ' || name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'",
-        )?;
-        let things =
-            statement.query_map([], |row| row.get(0))?.collect::<Result<BTreeSet<String>, _>>()?;
-        let ours = schema::TABLES.iter().map(|table| format!("table {table}")).collect();
-        let mut others = things.symmetric_difference(&ours);
+        let (found, ours) = (schema::stated(transaction)?, schema::ours()?);
+        let mut others = found.symmetric_difference(&ours).map(|(thing, _)| thing);
         if let Some(thing) = others.find(|thing| !LITESTREAMS.contains(&thing.as_str())) {
             self.found.fault(format!("the schema is not ours: {thing}"));
         }

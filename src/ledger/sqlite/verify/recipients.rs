@@ -18,10 +18,13 @@ use crate::ledger::sqlite::row::RecipientRow;
 use crate::ledger::sqlite::{SqliteStore, WorkError, row_number};
 
 /// What shares the recipients out is the first two octets of their identifiers.
-const PREFIXES: u64 = 1 << 16;
+pub(super) const PREFIXES: u64 = 1 << 16;
 
 /// Recipients' rows that are read before the snapshot is let go.
 const ROWS: usize = 20_000;
+
+/// So many octets are shown of what is no identifier.
+const ID_SHOWN: usize = 17;
 
 /// Those whose identifiers begin with some prefixes.
 pub(super) struct Share {
@@ -76,12 +79,11 @@ struct Told {
 }
 
 impl Share {
+    /// One of `shares`, which are [`PREFIXES`] at most.
     pub(super) fn new(extent: Extent, share: u64, shares: u64) -> Self {
-        let shares = shares.min(PREFIXES);
-        let prefixes = share * PREFIXES / shares..(share + 1) * PREFIXES / shares;
         Self {
             extent,
-            prefixes: if share < shares { prefixes } else { 0..0 },
+            prefixes: share * PREFIXES / shares..(share + 1) * PREFIXES / shares,
             found: Found::default(),
             events: Vec::new(),
             octets: Vec::new(),
@@ -95,38 +97,42 @@ impl Share {
         store: &SqliteStore,
         read: &AtomicU64,
     ) -> Result<Found, StoreError> {
-        while self.upto < self.extent.end {
-            let before = self.upto;
-            store.read(|transaction| self.gather(transaction))?;
-            read.fetch_add(self.upto - before, Ordering::Relaxed);
-            if self.upto == before {
-                break;
+        let done = self.read_all(store, read).and_then(|()| self.compare_all(store));
+        self.found.ending(done)
+    }
+
+    fn read_all(&mut self, store: &SqliteStore, read: &AtomicU64) -> Result<(), StoreError> {
+        loop {
+            let rows = store.read(|transaction| self.gather(transaction))?;
+            read.fetch_add(rows, Ordering::Relaxed);
+            if rows < SLICE {
+                // A stable sort keeps each recipient's events in their order.
+                self.events.sort_by_key(|event| event.id);
+                return Ok(());
             }
         }
-        // A stable sort keeps each recipient's events in their order.
-        self.events.sort_by_key(|event| event.id);
-        let mut next = Some(self.first_prefix());
+    }
+
+    fn compare_all(&mut self, store: &SqliteStore) -> Result<(), StoreError> {
+        // What is too short for an identifier comes first of all.
+        let first = Some(self.prefixes.start).filter(|&prefix| prefix > 0);
+        let mut next = Some(first.map_or_else(Vec::new, octets_of));
         while let Some(from) = next {
             let (doubtful, after) =
                 store.read(|transaction| self.compare(store, transaction, &from))?;
             doubtful.into_iter().try_for_each(|one| self.look_again(store, one))?;
             next = after.filter(|_| !self.found.is_enough());
         }
-        Ok(self.found)
+        Ok(())
     }
 
-    fn first_prefix(&self) -> Vec<u8> {
-        let first = u16::try_from(self.prefixes.start).unwrap_or(u16::MAX);
-        first.to_be_bytes().to_vec()
+    fn holds(&self, id: RecipientId) -> bool {
+        let [first, second, ..] = id.0;
+        self.prefixes.contains(&u64::from(u16::from_be_bytes([first, second])))
     }
 
-    fn holds(&self, id: &[u8]) -> bool {
-        let prefix = id.first_chunk().map(|prefix| u64::from(u16::from_be_bytes(*prefix)));
-        prefix.is_some_and(|prefix| self.prefixes.contains(&prefix))
-    }
-
-    /// Reads the next slice of the history for events of this share.
-    fn gather(&mut self, transaction: &Transaction<'_>) -> Result<(), WorkError> {
+    /// Reads the next slice of the history for events of this share; how many events it had.
+    fn gather(&mut self, transaction: &Transaction<'_>) -> Result<u64, WorkError> {
         let mut personal =
             transaction.prepare_cached("SELECT address, note FROM personal WHERE event = ?1")?;
         let mut statement = transaction.prepare_cached(
@@ -134,16 +140,22 @@ impl Share {
              WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT ?3",
         )?;
         let mut rows = statement.query([self.upto, self.extent.end, SLICE].map(row_number))?;
+        let mut count = 0;
         while let Some(row) = rows.next()? {
+            count += 1;
             self.upto = row.get(0)?;
             let body = row.get_ref(2)?.as_blob().unwrap_or_default();
-            if let Some(id) = Event::recipient_in(body).filter(|id| self.holds(&id.0)) {
-                let (number, prior, body) = (self.upto, row.get(1)?, self.keep(body));
-                let texts = self.keep_texts(&mut personal, number)?;
-                self.events.push(Gathered { id, number, prior, body, texts });
-            }
+            let Some(id) = Event::recipient_in(body).filter(|&id| self.holds(id)) else { continue };
+            let number = self.upto;
+            let prior = row.get(1).unwrap_or_else(|_| {
+                self.found.fault(format!("event {number}: what it is linked to is no event"));
+                None
+            });
+            let body = self.keep(body);
+            let texts = self.keep_texts(&mut personal, number)?;
+            self.events.push(Gathered { id, number, prior, body, texts });
         }
-        Ok(())
+        Ok(count)
     }
 
     fn keep_texts(
@@ -155,7 +167,11 @@ impl Share {
         let Some(row) = rows.next()? else { return Ok(Texts::default()) };
         self.found.texts += 1;
         let mut text = |column| {
-            let octets = row.get_ref(column)?.as_blob_or_null().unwrap_or(None);
+            let Ok(octets) = row.get_ref(column)?.as_blob_or_null() else {
+                let what = format!("event {number}: its address or text is of another type");
+                self.found.fault(what);
+                return Ok(None);
+            };
             Ok::<_, WorkError>(octets.map(|octets| self.keep(octets)))
         };
         Ok(Texts { address: text(0)?, note: text(1)? })
@@ -167,23 +183,23 @@ impl Share {
         begin..self.octets.len()
     }
 
-    /// Compares the next rows after `from` with the events; who is to be looked at again, and where the
-    /// following rows begin.
+    /// Compares the next rows from the identifier `from` on with the events; who is to be looked at again,
+    /// and from where on the following rows are. Rows and events are both in the order of identifiers.
     fn compare(
         &mut self,
         store: &SqliteStore,
         transaction: &Transaction<'_>,
         from: &[u8],
     ) -> Result<(Vec<Doubtful>, Option<Vec<u8>>), WorkError> {
+        let end = Some(self.prefixes.end).filter(|&prefix| prefix < PREFIXES).map(octets_of);
         let mut statement = transaction.prepare_cached(
-            "SELECT id, last, address, standing FROM recipient WHERE id > ?1 ORDER BY id LIMIT ?2",
+            "SELECT id, last, address, standing FROM recipient WHERE id >= ?1 ORDER BY id LIMIT ?2",
         )?;
         let mut rows = statement.query((from, row_number(ROWS as u64)))?;
         let (mut doubtful, mut after) = (Vec::new(), None);
-        for _ in 0..ROWS {
-            let Some(row) = rows.next()? else { break };
-            let id: Vec<u8> = row.get(0)?;
-            if !self.holds(&id) {
+        while let Some(row) = rows.next()? {
+            let mut id: Vec<u8> = row.get(0)?;
+            if end.as_ref().is_some_and(|end| id >= *end) {
                 break;
             }
             match (id.as_slice().try_into(), RecipientRow::from_columns(row, 1)) {
@@ -195,6 +211,8 @@ impl Share {
                 }
                 _ => self.unreadable(&id),
             }
+            // The least that is greater.
+            id.push(0);
             after = Some(id);
         }
         if after.is_none() {
@@ -204,7 +222,7 @@ impl Share {
     }
 
     fn unreadable(&mut self, id: &[u8]) {
-        let name = hexadecimal(id);
+        let name = hexadecimal(&id[..id.len().min(ID_SHOWN)]);
         self.found.fault(format!("recipient {name}: its row cannot be read"));
         if let Ok(bytes) = id.try_into() {
             self.take(RecipientId(bytes));
@@ -289,6 +307,11 @@ impl Share {
     }
 }
 
+/// A prefix, as identifiers begin with it.
+fn octets_of(prefix: u64) -> Vec<u8> {
+    u16::try_from(prefix).unwrap_or(u16::MAX).to_be_bytes().to_vec()
+}
+
 /// A recipient's events, oldest first: these, and what is linked above them from `head` down. Or what
 /// keeps one from being read.
 fn together(
@@ -323,8 +346,12 @@ fn told_now(
     id: RecipientId,
     number: u64,
 ) -> Result<Result<Told, String>, WorkError> {
-    let Ok(stored) = existing_event(transaction, number) else {
-        return Ok(Err(format!("recipient {id}: its event {number} cannot be read")));
+    let stored = match existing_event(transaction, number) {
+        Ok(stored) => stored,
+        Err(WorkError::Damaged(_)) => {
+            return Ok(Err(format!("recipient {id}: its event {number} cannot be read")));
+        }
+        Err(error) => return Err(error),
     };
     if stored.event.recipient != Some(id) {
         return Ok(Err(format!("recipient {id}: event {number} is about somebody else")));
