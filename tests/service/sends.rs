@@ -446,6 +446,19 @@ fn broken_rows_are_told_with_their_lines_and_the_rest_is_counted() {
         bad.starts_with("line,problem,row\n3,") && bad.contains("\"\"list\"\":\"\"Weekly News\"\""),
         "{bad}"
     );
+    // Which of two fields of one name counts nobody can say.
+    let one = format!(r#""list":"{WEEKLY}","time":"{}""#, shown(out));
+    let rows = format!(
+        "{{\"email\":\"bob@example.org\",\"email\":\"x@example.org\",{one}}}\n\
+         {{\"email\":\"bob@example.org\",{one}}}\n"
+    );
+    let audited = audit_file(&place, "sent.ndjson", &rows, &[]);
+    assert_eq!(audited.lines(), [2], "{}", audited.said);
+    assert!(
+        audited.said.contains("line 1: two of its fields have the same name"),
+        "{}",
+        audited.said
+    );
     // Many are told in part, and all are in the file.
     let rows: String = (0..5000).map(|n| format!("bob@example.org,{WEEKLY},x{n}\n")).collect();
     let rows = format!("email,list,time\nbob@example.org,{WEEKLY},{at}\n{rows}");

@@ -8,10 +8,12 @@ mod times;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use memchr::{memchr, memchr2};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::Failure;
@@ -308,11 +310,40 @@ fn not_utf8(error: &std::str::Utf8Error) -> String {
     )
 }
 
-/// An object's fields.
+/// An object's fields, by name.
 fn object(json: &[u8]) -> Result<Fields, String> {
-    let fields: Map<String, Value> = serde_json::from_slice(json)
+    let Members(mut fields) = serde_json::from_slice(json)
         .map_err(|e| format!("it is no JSON object: {}", e.classify_text()))?;
-    Ok(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    match fields.is_sorted_by(|(one, _), (other, _)| one < other) {
+        true => Ok(fields.into_iter().map(|(name, value)| (name.into(), value)).collect()),
+        // Readers differ in which of them they take.
+        false => Err("two of its fields have the same name".to_owned()),
+    }
+}
+
+/// All fields of an object, those too whose names are the same.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self(Vec::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(member) = map.next_entry()? {
+            self.0.push(member);
+        }
+        Ok(self)
+    }
 }
 
 /// What is wrong with JSON, without quoting it.
