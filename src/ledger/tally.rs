@@ -14,8 +14,6 @@ use super::stats::{Span, visit, weighs};
 use super::store::Store;
 use super::time::Time;
 
-const DAY: i64 = 24 * 60 * 60 * 1000;
-
 /// So many groups have a row of their own.
 const MOST_ROWS: usize = 1000;
 
@@ -80,17 +78,17 @@ impl By {
     }
 
     fn of_time(self, at: Time) -> Key<'static> {
-        let day = at.as_millis().div_euclid(DAY);
+        let day = at.day_number();
         match self {
             // The first day of 1970 was a Thursday, the middle of a week.
-            Self::Week => Key::Date((day + 3).div_euclid(7)),
+            Self::Week => Key::Date((day + 3) / 7),
             _ => Key::Date(day),
         }
     }
 
     /// The name of a [`Key::Date`].
     fn date(self, number: i64) -> String {
-        let time = |day: i64| Time::from_millis(day * DAY).unwrap_or(Time::MAX);
+        let time = |day: i64| Time::from_day_number(day).unwrap_or(Time::MAX);
         match self {
             Self::Week => time(number * 7).week(),
             _ => time(number).day(),
