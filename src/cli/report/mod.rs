@@ -113,7 +113,7 @@ impl Report {
         }
         let logged = self.sends.count(&mut tallies, context, &store)?;
         let now = store.moment(context.now())?;
-        let counts = Counts { by: self.by, tallies, now, sent_between: logged.span };
+        let counts = Counts { by: self.by, tallies, now, logged };
         if let Some(path) = &self.html {
             page::page(&counts, &store, upto)?.write(path, 0o644)?;
             return Ok(Status::Done);
@@ -132,8 +132,7 @@ struct Counts {
     by: Vec<By>,
     tallies: Vec<Tally>,
     now: Time,
-    /// When the first and the last message of the send logs were sent.
-    sent_between: Option<(Time, Time)>,
+    logged: sends::Logged,
 }
 
 /// How many of a thousand, and between which bounds that is, by the 95 % interval.

@@ -22,8 +22,8 @@ pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Docu
              concludes nothing from them.",
         );
     }
-    if let Some((first, last)) = counts.sent_between {
-        page.paragraph(format!("The send logs hold messages from {first} to {last}."));
+    if let Some(told) = counts.logged.told() {
+        page.paragraph(format!("{}.", capital(&told)));
     }
     for tally in &counts.tallies {
         page.facts(facts(&tally.total, in_words(&tally.span)));

@@ -59,11 +59,8 @@ fn facts(summary: &Summary) -> Vec<(String, String)> {
     let mut facts = Vec::new();
     let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
     for file in &summary.files {
-        let span = match (file.first_sent_at, file.last_sent_at) {
-            (Some(first), Some(last)) => format!(", sent from {first} to {last}"),
-            _ => String::new(),
-        };
-        fact("send log", format!("{}: {} messages{span}", file.file, count(file.messages)));
+        let (messages, sent) = (count(file.messages), file.sent.told());
+        fact("send log", format!("{}: {messages} messages{sent}", file.file));
     }
     fact("rows", count(summary.rows));
     fact("rows left out", count(summary.bad));
