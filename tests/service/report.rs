@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use optout::ledger::Time;
 use serde_json::{Value, json};
 
 use crate::common::{LIST, Place, read_well_in_a_browser, skip, text};
@@ -383,6 +385,15 @@ fn periods_stand_side_by_side_and_days_and_weeks_without_gaps() {
     let after = (&json!("2027-01-04T00:00:00.000Z"), counted([("opt_outs", 2), ("sent", 50)]));
     let before = (&json!("2026-12-28T00:00:00.000Z"), counted([("opt_outs", 3), ("sent", 40)]));
     assert_eq!(found, [after.clone(), before.clone(), after, before], "in all, and of the list");
+    // A day without a rate is shaded; one whose rate is nothing is not.
+    let html = at("2027-01-06 08:00:00", &["report", "--by", "day", "--html", "-"]);
+    assert!(!html.contains(r#"class="unknown""#) && !html.contains("; shaded"));
+    let html = at(
+        "2027-01-06 08:00:00",
+        &["report", "--by", "day", "--html", "-", "--sends", log.to_str().expect("UTF-8")],
+    );
+    assert!(html.contains(r#"class="unknown" d="M0,200V0H3V200ZM4,200V0H10V200Z""#), "{html}");
+    assert!(html.contains("with 95 % intervals; shaded where there is none"), "{html}");
     // What is shown is what was counted: no word about what it means.
     let table = at("2027-01-06 08:00:00", &[&["report"], &beside[..]].concat());
     assert!(table.contains("since 2027-01-04") && table.contains("2026-12-28 to 2027-01-04"));
@@ -498,7 +509,12 @@ fn with_hostile_names(place: &Place) -> PathBuf {
     service.stop();
     let at = place.history()[0]["at"].as_str().expect("a time").to_owned();
     let sent = [(LIST, 400, "spring"), (DAILY, 300, HOSTILE), (DAILY, 99, "c1")];
-    send_log(place, "sent.csv", &sent, &at)
+    let log = send_log(place, "sent.csv", &sent, &at);
+    // Some days earlier too, so that there are some of which nothing is known.
+    let earlier = at.parse::<Time>().expect("a time").minus(Duration::from_secs(5 * 24 * 60 * 60));
+    let more = format!("x@example.org,{LIST},{earlier},spring\n");
+    fs::write(&log, fs::read_to_string(&log).expect("written") + &more).expect("written");
+    log
 }
 
 #[test]

@@ -91,10 +91,14 @@ fn add_days(page: &mut Document, findings: &Findings) {
     let columns = Columns {
         title: format!("Messages to suppressed recipients, by the {name} of sending (UTC)"),
         about: format!("A bar for each {name}; the numbers are in the table below."),
-        bars: bars.into_iter().map(|(name, messages)| (name, Bar::from(messages))).collect(),
+        bars: bars.into_iter().map(bar).collect(),
         limits: Vec::new(),
     };
     page.columns(&columns, table);
+}
+
+fn bar((name, messages): (String, u64)) -> (String, Option<Bar>) {
+    (name, Some(messages.into()))
 }
 
 /// What a bar stands for.
@@ -172,7 +176,7 @@ fn add_delays(page: &mut Document, findings: &Findings) {
             title: "Messages by their delay after the opt-out".to_owned(),
             about: "A bar for each range of delays, of unequal lengths; the numbers are in the table below."
                 .to_owned(),
-            bars: delays.into_iter().map(|(name, messages)| (name, Bar::from(messages))).collect(),
+            bars: delays.into_iter().map(bar).collect(),
             limits: limits.collect(),
         },
         table,
