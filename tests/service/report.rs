@@ -316,6 +316,34 @@ fn send_logs_of_any_form_are_read_and_what_is_wrong_with_them_is_said() {
 }
 
 #[test]
+fn what_an_undo_gives_back_is_no_return() {
+    let place = Place::with_store();
+    suppress(&place, "example.com", "unsubscribe", &["a@example.org".to_owned()]);
+    place.done(&["opt-in", "a@example.org", "--list", LIST, "--evidence", "a form"]);
+    let service = place.serve();
+    let path = place.link(LIST, "a@example.org", "spring");
+    let form = |form: &str| {
+        let headers = ["Accept: text/html", "Content-Type: application/x-www-form-urlencoded"];
+        service.public("POST", &path, &headers, form.as_bytes()).body
+    };
+    let left = form("act=opt_out");
+    let from = left.find(r#"name="event" value=""#).expect("an undo") + 20;
+    form(&format!("act=undo&event={}", left[from..].split('"').next().expect("a value")));
+    service.stop();
+    let events = place.history();
+    let came_back = events.iter().filter(|event| event["action"] == "opt_in").count();
+    assert_eq!((events.len(), came_back), (5, 3), "the sign-up, and two of one undo");
+    let total = counts(&place.json(&["report"])[0]);
+    assert_eq!(total, counted([("opt_outs", 2), ("undos", 1), ("returns", 1)]));
+    let stats = place.json(&["stats"]);
+    let events = |action: &str| -> u64 {
+        let own = stats.iter().filter(|cell| cell["action"] == action);
+        own.filter_map(|cell| cell["events"].as_u64()).sum()
+    };
+    assert_eq!((events("undo"), events("opt_in")), (1, 1));
+}
+
+#[test]
 fn periods_stand_side_by_side_and_days_and_weeks_without_gaps() {
     const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
     if !Path::new(LIBRARY).exists() {

@@ -17,13 +17,14 @@ use table::Columns;
 /// Count who left and who came back, beside what was sent
 ///
 /// Opt-outs, complaints, bounces, pauses, undos, returns (opt-ins) and reasons given, by each of the things
-/// asked for. Only what changed something counts, so repeats do not, and each counts when it was recorded. An
-/// opt-out or a pause that was taken back counts twice: as an opt-out or a pause, and as an undo. What was
+/// asked for, each when it was recorded. Of acts only those count that changed something, and repeats do not.
+/// An opt-out or a pause that was taken back counts twice: as an opt-out or a pause, and as an undo. What was
 /// imported is counted apart, since it is another system's record. Who leaves several lists at once is
 /// counted for each.
 ///
 /// Of campaigns, lists and other names, the 1,000 of which most happened have a row each, and the rest is
-/// one row, "others". Days and weeks (ISO 8601) are those of UTC.
+/// one row, "others". Beyond 100,000 names of a period none is told apart there, so that a name may have a row
+/// in one period and none beside it. Days and weeks (ISO 8601) are those of UTC.
 ///
 /// With send logs, opt-outs and complaints are shown per 1,000 messages sent to the same list, of the same
 /// campaign, on the same day or in the same week, with their 95 % interval (Wilson's score). Messages are
@@ -102,17 +103,17 @@ impl Report {
         });
         let store = context.store()?;
         let upto = store.look()?.last_event;
+        let now = store.moment(context.now())?;
         let spans = [Some(span), self.beside].into_iter().flatten();
         let mut tallies: Vec<_> = spans.map(|span| Tally::new(span, &self.by)).collect();
         for tally in &mut tallies {
-            let told = tally.read(&store, &mut |event| {
+            let told = tally.read(&store, upto, &mut |event| {
                 output::progress(&format!("{} % of the history read", 100 * event / upto.max(1)));
             });
             output::end_progress();
             told?;
         }
         let logged = self.sends.count(&mut tallies, context, &store)?;
-        let now = store.moment(context.now())?;
         let counts = Counts { by: self.by, tallies, now, logged };
         if let Some(path) = &self.html {
             page::page(&counts, &store, upto)?.write(path, 0o644)?;

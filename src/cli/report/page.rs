@@ -10,9 +10,9 @@ pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Docu
     let mut page = Document::new("Who left, and who came back", made);
     let is_sent_known = counts.tallies.iter().any(|tally| tally.total.sent > 0);
     page.paragraph(
-        "What changed something is counted, as of when it was recorded; repeats are not. An opt-out or a \
-         pause that was taken back is counted as such, and as an undo. Who left several lists at once is \
-         counted for each. Days and weeks are those of UTC.",
+        "What changed something is counted, and reasons that were given, as of when it was recorded; repeats \
+         are not. An opt-out or a pause that was taken back is counted as such, and as an undo. Who left \
+         several lists at once is counted for each. Days and weeks are those of UTC.",
     );
     if is_sent_known {
         page.paragraph(
