@@ -72,6 +72,10 @@ pub(super) struct Said {
     #[arg(skip)]
     pub campaign_column: Option<String>,
 
+    /// What is later was not sent yet, for a command to which that matters.
+    #[arg(skip)]
+    pub latest: Option<Time>,
+
     /// The list of every message, where no column says it
     #[arg(long, requires = "files", conflicts_with = "list_column")]
     pub list: Option<ListId>,
@@ -156,6 +160,7 @@ struct LogColumns {
     time: Arc<str>,
     campaign: Option<Arc<str>>,
     is_utc: bool,
+    latest: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -289,6 +294,7 @@ impl LogColumns {
                 .ok_or_else(|| missing("the times", "name it with --time-column NAME"))?,
             campaign: column(&said.campaign_column, CAMPAIGNS)?,
             is_utc: said.is_utc,
+            latest: said.latest,
         })
     }
 
@@ -322,6 +328,9 @@ impl LogColumns {
         };
         let at = parse_time(&row.text(&self.time), self.is_utc)?
             .ok_or("it does not say when the message was sent")?;
+        if self.latest.is_some_and(|latest| at > latest) {
+            return Err("the message was not sent yet, by its time".to_owned());
+        }
         let campaign = self.campaign.as_ref().map(|name| row.text(name).into_owned());
         let campaign = campaign.filter(|name| !name.is_empty());
         Ok(Sent { line: row.line, address: address.into_owned(), list, at, campaign })

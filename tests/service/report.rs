@@ -316,6 +316,25 @@ fn send_logs_of_any_form_are_read_and_what_is_wrong_with_them_is_said() {
 }
 
 #[test]
+fn rows_of_the_future_are_told_and_the_rest_is_counted() {
+    let place = Place::with_store();
+    suppress(&place, LIST, "unsubscribe", &recipients(1));
+    let now = place.history()[0]["at"].as_str().expect("a time").to_owned();
+    let log = send_log(&place, "sent.csv", &[(LIST, 3, "spring")], &now);
+    let content = fs::read_to_string(&log).expect("written");
+    let late = format!("x@example.org,{LIST},9998-01-01T00:00:00Z,spring\n");
+    fs::write(&log, content + &late).expect("written");
+    let log = log.to_str().expect("UTF-8");
+    let output = place.run(&["report", "--by", "day", "--sends", log, "--json"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("sent.csv, line 5: the message was not sent yet, by its time"), "{said}");
+    assert!(said.contains("hold 3 messages"), "{said}");
+    let rows = crate::common::objects(&text(&output.stdout));
+    assert!(rows.len() < 4, "the total, the day, and another one after midnight: {}", rows.len());
+    assert_eq!(rows[0]["sent"], 3);
+}
+
+#[test]
 fn what_an_undo_gives_back_is_no_return() {
     let place = Place::with_store();
     suppress(&place, "example.com", "unsubscribe", &["a@example.org".to_owned()]);

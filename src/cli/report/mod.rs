@@ -28,8 +28,9 @@ use table::Columns;
 ///
 /// With send logs, opt-outs and complaints are shown per 1,000 messages sent to the same list, of the same
 /// campaign, on the same day or in the same week, with their 95 % interval (Wilson's score). Messages are
-/// counted as the logs state them: logs that lack some of the time make rates of that time too high. Where
-/// nothing is known of what was sent, or more happened than was sent, there is no rate.
+/// counted as the logs state them: logs that lack some of the time make rates of that time too high. Rows that
+/// are dated more than a day from now are told with their lines, as others that cannot be read, and left out.
+/// Where nothing is known of what was sent, or more happened than was sent, there is no rate.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  optout report\n  \
     optout report --by week --since 2026-01-01T00:00:00Z --html out.html\n  \
@@ -113,7 +114,7 @@ impl Report {
             output::end_progress();
             told?;
         }
-        let logged = self.sends.count(&mut tallies, context, &store)?;
+        let logged = self.sends.count(&mut tallies, now, context, &store)?;
         let counts = Counts { by: self.by, tallies, now, logged };
         if let Some(path) = &self.html {
             page::page(&counts, &store, upto)?.write(path, 0o644)?;

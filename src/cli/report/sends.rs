@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -11,6 +12,9 @@ use crate::ledger::{Span, Store, Tally, Time};
 use crate::link::ListId;
 
 const SEND_LOGS: &str = "Send logs";
+
+/// A message is not taken for one of the future for less: there would be a row for each day until then.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Send logs, and how they are to be read.
 #[derive(Debug, Args)]
@@ -54,11 +58,13 @@ impl Sends {
     pub(super) fn count(
         self,
         tallies: &mut [Tally],
+        now: Time,
         context: &Context,
         store: &dyn Store,
     ) -> Result<Logged, Failure> {
         let spans: Vec<_> = tallies.iter().map(|tally| tally.span).collect();
-        let said = Said { campaign_column: self.campaign_column, ..self.said };
+        let latest = Some(now.plus(CLOCKS_DIFFER));
+        let said = Said { campaign_column: self.campaign_column, latest, ..self.said };
         let (mut bad_rows, mut logged) = (BadRows::to(self.bad), Logged::default());
         for file in &self.files {
             let log = SendLog::open(file, &said)?;
