@@ -363,6 +363,35 @@ fn what_an_undo_gives_back_is_no_return() {
 }
 
 #[test]
+fn names_are_told_from_the_rest_and_from_formulas() {
+    let place = Place::with_store();
+    suppress(&place, LIST, "unsubscribe", &recipients(1));
+    let now = place.history()[0]["at"].as_str().expect("a time").to_owned();
+    let lists: Vec<_> = (0..1001).map(|n| format!("l{n}.example.com")).collect();
+    let mut sent: Vec<_> = lists.iter().map(|list| (&**list, 1, "")).collect();
+    sent.extend([(LIST, 9, "others"), (LIST, 8, "(none)"), (LIST, 7, "=1+1"), (LIST, 6, "a-b")]);
+    let log = send_log(&place, "sent.csv", &sent, &now);
+    let sends = ["--sends", log.to_str().expect("UTF-8"), "--list-column", "list"];
+    let by = ["report", "--by", "list", "--by", "campaign"];
+    let rows = place.json(&[&by[..], &sends].concat());
+    let kind = |by: &str, group: Value, sent: u64| {
+        let is_it = |row: &&Value| row["by"] == by && row["group"] == group && row["sent"] == sent;
+        rows.iter().find(is_it).map(|row| row["kind"].clone())
+    };
+    assert_eq!(kind("campaign", "others".into(), 9), Some("name".into()));
+    assert_eq!(kind("campaign", "(none)".into(), 8), Some("name".into()));
+    assert_eq!(kind("campaign", Value::Null, 1001), Some("none".into()));
+    assert_eq!(kind("list", "others".into(), 2), Some("others".into()));
+    let output = place.run(&[&by[..], &sends, &["--csv"]].concat());
+    let (csv, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(csv.starts_with("by,group,kind,") && csv.contains("\ncampaign,=1+1,name,"), "{csv}");
+    let warned = "1 row written whose name a spreadsheet takes for a formula";
+    assert!(said.contains(warned), "{said}");
+    let output = place.run(&[&by[..], &sends].concat());
+    assert!(!text(&output.stderr).contains("spreadsheet"), "a table is for no spreadsheet");
+}
+
+#[test]
 fn periods_stand_side_by_side_and_days_and_weeks_without_gaps() {
     const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
     if !Path::new(LIBRARY).exists() {

@@ -24,13 +24,17 @@ use table::Columns;
 ///
 /// Of campaigns, lists and other names, the 1,000 of which most happened have a row each, and the rest is
 /// one row, "others". Beyond 100,000 names of a period none is told apart there, so that a name may have a row
-/// in one period and none beside it. Days and weeks (ISO 8601) are those of UTC.
+/// in one period and none beside it. In CSV and JSON, "kind" tells a name from what has none and from the
+/// others: name, none or others. Days and weeks (ISO 8601) are those of UTC.
 ///
 /// With send logs, opt-outs and complaints are shown per 1,000 messages sent to the same list, of the same
 /// campaign, on the same day or in the same week, with their 95 % interval (Wilson's score). Messages are
 /// counted as the logs state them: logs that lack some of the time make rates of that time too high. Rows that
 /// are dated more than a day from now are told with their lines, as others that cannot be read, and left out.
 /// Where nothing is known of what was sent, or more happened than was sent, there is no rate.
+///
+/// Names are exact, also where a spreadsheet would take one for a formula: do not open the CSV in one where
+/// you are warned of it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  optout report\n  \
     optout report --by week --since 2026-01-01T00:00:00Z --html out.html\n  \
@@ -122,7 +126,7 @@ impl Report {
         }
         match (context.output.is_json(), self.csv) {
             (true, _) => counts.lines().try_for_each(|line| context.output.object(&line))?,
-            (_, true) => context.output.write(&counts.csv()?)?,
+            (_, true) => counts.write_csv(&mut context.output)?,
             _ => counts.print(&mut context.output)?,
         }
         Ok(Status::Done)
@@ -215,10 +219,16 @@ impl Counts {
         })
     }
 
-    fn csv(&self) -> Result<Vec<u8>, Failure> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        self.lines().try_for_each(|line| writer.serialize(line))?;
-        writer.into_inner().map_err(|e| Failure::new(e.to_string()))
+    fn write_csv(&self, output: &mut output::Output) -> Result<(), Failure> {
+        let (mut writer, mut formulas) = (csv::Writer::from_writer(Vec::new()), 0);
+        for line in self.lines() {
+            formulas += u64::from(line.group.as_deref().is_some_and(output::is_formula));
+            writer.serialize(line)?;
+        }
+        let text = writer.into_inner().map_err(|e| Failure::new(e.to_string()))?;
+        output.write(&text)?;
+        output::warn_of_formulas(formulas, "name");
+        Ok(())
     }
 
     fn print(&self, output: &mut output::Output) -> Result<(), Failure> {
