@@ -23,8 +23,8 @@ use table::Columns;
 /// counted for each.
 ///
 /// Of campaigns, lists and other names, the 1,000 of which most happened have a row each, and the rest is
-/// one row, "others". Beyond 100,000 names of a period none is told apart there, so that a name may have a row
-/// in one period and none beside it. In CSV and JSON, "kind" tells a name from what has none and from the
+/// one row, "others". Of a period no more than 100,000 names are told apart, so that a name may have a row for
+/// one period and none for the other. In CSV and JSON, "kind" tells a name from what has none and from the
 /// others: name, none or others. Days and weeks (ISO 8601) are those of UTC.
 ///
 /// With send logs, opt-outs and complaints are shown per 1,000 messages sent to the same list, of the same
