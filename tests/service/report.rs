@@ -469,7 +469,7 @@ fn periods_stand_side_by_side_and_days_and_weeks_without_gaps() {
         &["report", "--by", "day", "--html", "-", "--sends", log.to_str().expect("UTF-8")],
     );
     assert!(html.contains(r#"class="unknown" d="M0,200V0H3V200ZM4,200V0H10V200Z""#), "{html}");
-    assert!(html.contains("with 95 % intervals; shaded where there is none"), "{html}");
+    assert!(html.contains("with 95 % intervals; shaded where no rate is known"), "{html}");
     // What is shown is what was counted: no word about what it means.
     let table = at("2027-01-06 08:00:00", &[&["report"], &beside[..]].concat());
     assert!(table.contains("since 2027-01-04") && table.contains("2026-12-28 to 2027-01-04"));

@@ -115,7 +115,7 @@ fn section(page: &mut Document, counts: &Counts, by: By, rows: &[TallyRow], peri
     };
     let bars: Vec<_> = rows.iter().map(bar).collect();
     let is_known = bars.iter().all(|(_, bar)| bar.is_some());
-    let shade = if is_known { "" } else { "; shaded where there is none" };
+    let shade = if is_known { "" } else { "; shaded where no rate is known" };
     page.columns(&Columns { title: title + shade, about, bars, limits: Vec::new() }, table);
 }
 
