@@ -173,12 +173,7 @@ impl Missing {
                 counted(self.ending, "recipient")
             ));
         }
-        if self.formulas > 0 {
-            output::warn(&format!(
-                "{} written whose address a spreadsheet takes for a formula: do not open this in one",
-                counted(self.formulas, "row")
-            ));
-        }
+        output::warn_of_formulas(self.formulas, "address");
     }
 }
 
@@ -268,8 +263,7 @@ impl Writer {
     fn one(&mut self, address: &str, own: &Suppression) -> Result<(), Failure> {
         let (since, reason) = (own.since, own.reason);
         let is_table = self.csv || self.to.is_some();
-        self.missing.formulas +=
-            u64::from(is_table && address.starts_with(['=', '+', '-', '@', '\t', '\r']));
+        self.missing.formulas += u64::from(is_table && output::is_formula(address));
         if let Some(to) = self.to {
             return self.row(&to.row(address, own, self.view.reason));
         }

@@ -12,6 +12,9 @@ use crate::link::{KeyId, Scope};
 /// Read the events, newest first
 ///
 /// Filters are combined. Times need an offset, such as 2026-01-31T12:00:00Z.
+///
+/// Notes, campaigns and addresses are exact, also where a spreadsheet would take one for a formula: do not
+/// open the CSV in one where you are warned of it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     optout history --list news.example.com --action opt_out \\\n      \
@@ -135,7 +138,8 @@ impl History {
         let recipient = self.recipient.as_deref().map(|text| store.find(text)).transpose()?;
         let recipient = recipient.transpose()?;
         let (csv, hashed) = (self.csv, self.hashed);
-        let mut printer = Printer { output: &mut context.output, csv, hashed, begun: false };
+        let mut printer =
+            Printer { output: &mut context.output, csv, hashed, begun: false, formulas: 0 };
         let mut left = usize::try_from(self.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let mut page = match self.oldest_first {
             true => Page::After(0),
@@ -162,6 +166,7 @@ impl History {
                 break;
             }
         }
+        output::warn_of_formulas(printer.formulas, "note, campaign or the like");
         Ok(Status::Done)
     }
 
@@ -192,6 +197,15 @@ struct Printer<'o> {
     hashed: bool,
     /// Whether the CSV header is written.
     begun: bool,
+    /// Rows of CSV with what spreadsheets take for a formula.
+    formulas: u64,
+}
+
+/// Whether a spreadsheet takes a text that came from outside for a formula.
+fn has_formula(view: &EventView) -> bool {
+    let EventView { recipient, value, actor, campaign, note, .. } = view;
+    let mut texts = [recipient, value, actor, campaign, note].into_iter().flatten();
+    texts.any(|text| output::is_formula(text))
 }
 
 impl Printer<'_> {
@@ -209,6 +223,7 @@ impl Printer<'_> {
         }
         let mut writer = csv::WriterBuilder::new().has_headers(!self.begun).from_writer(Vec::new());
         for view in views {
+            self.formulas += u64::from(has_formula(&view));
             writer.serialize(view)?;
             self.begun = true;
         }

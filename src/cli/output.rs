@@ -109,6 +109,21 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
+/// Whether a spreadsheet takes a cell for a formula.
+pub(super) fn is_formula(cell: &str) -> bool {
+    cell.starts_with(['=', '+', '-', '@', '\t', '\r'])
+}
+
+/// Warns of as many rows of CSV, of which `what` is one.
+pub(super) fn warn_of_formulas(rows: u64, what: &str) {
+    if rows > 0 {
+        warn(&format!(
+            "{} written whose {what} a spreadsheet takes for a formula: do not open this in one",
+            counted(rows, "row")
+        ));
+    }
+}
+
 /// Tells a person what they should know, on standard error.
 pub(super) fn warn(text: &str) {
     say("warning: ", text);

@@ -72,6 +72,10 @@ pub(super) struct Said {
     #[arg(skip)]
     pub campaign_column: Option<String>,
 
+    /// What is later was not sent yet, for a command to which that matters.
+    #[arg(skip)]
+    pub latest: Option<Time>,
+
     /// The list of every message, where no column says it
     #[arg(long, requires = "files", conflicts_with = "list_column")]
     pub list: Option<ListId>,
@@ -96,7 +100,7 @@ pub(super) struct Sent {
 
 /// How many rows there were, and what is worth a word about them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
+pub(super) struct LogSummary {
     pub rows: u64,
     /// Rows that could not be read.
     pub bad: u64,
@@ -104,12 +108,26 @@ pub(super) struct Tally {
     pub out_of_order: Noted,
     /// How many messages of each list there were.
     pub lists: BTreeMap<ListId, Noted>,
-    /// When the first and the last message were sent, by their times.
-    pub span: Option<(Time, Time)>,
+    pub sent: SentBetween,
     /// The first message's time and line.
     first: Option<(Time, u64)>,
     /// The last message's time.
     last: Option<Time>,
+}
+
+/// When the first and the last message were sent, by their times; `None` where there is none.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct SentBetween {
+    first_sent_at: Option<Time>,
+    last_sent_at: Option<Time>,
+}
+
+/// A list that no event and no configuration names.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct UnknownList {
+    pub list: String,
+    pub messages: u64,
+    pub first_line: u64,
 }
 
 /// Rows of a kind.
@@ -131,17 +149,18 @@ const PART_BYTES: u64 = 1 << 20;
 pub(super) struct SendLog {
     rows: Rows,
     /// `None` for a file without rows.
-    columns: Option<Columns>,
+    columns: Option<LogColumns>,
 }
 
 /// Where a row states what.
 #[derive(Debug)]
-struct Columns {
+struct LogColumns {
     address: Arc<str>,
     list: ListFrom,
     time: Arc<str>,
     campaign: Option<Arc<str>>,
     is_utc: bool,
+    latest: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -152,7 +171,7 @@ enum ListFrom {
 
 /// What comes of some rows.
 struct Part<T> {
-    tally: Tally,
+    summary: LogSummary,
     bad: Vec<BadRow>,
     result: T,
 }
@@ -173,7 +192,7 @@ impl SendLog {
                     "one address a line states no times: give a header line and columns".to_owned(),
                 ));
             }
-            Some(names) => Some(Columns::of(&names, said).map_err(wrong)?),
+            Some(names) => Some(LogColumns::of(&names, said).map_err(wrong)?),
             None => None,
         };
         Ok(Self { rows, columns })
@@ -196,29 +215,29 @@ impl SendLog {
         bad_rows: &mut BadRows,
         work: impl Fn(&[Sent]) -> Result<T, Failure> + Sync,
         mut take: impl FnMut(T) -> Result<(), Failure>,
-    ) -> Result<Tally, Failure> {
+    ) -> Result<LogSummary, Failure> {
         let name = self.name();
         let Self { mut rows, columns } = self;
-        let Some(columns) = columns else { return Ok(Tally::default()) };
+        let Some(columns) = columns else { return Ok(LogSummary::default()) };
         let mut progress = Progress::of(rows.text().done());
-        let (mut tally, mut failure) = (Tally::default(), None);
+        let (mut summary, mut failure) = (LogSummary::default(), None);
         let next = || next_part(&mut rows, &mut failure);
         let work_on = |sent: &mut Vec<Sent>, part: Vec<Read>| {
             sent.clear();
-            let (tally, bad) = columns.read_all(part, sent);
-            Ok(Part { tally, bad, result: work(sent)? })
+            let (summary, bad) = columns.read_all(part, sent);
+            Ok(Part { summary, bad, result: work(sent)? })
         };
         let read = lanes::in_order(next, work_on, |part| {
             part.bad.iter().try_for_each(|bad| bad_rows.add(&name, bad))?;
-            tally.add(part.tally);
-            if tally.lists.len() > MAX_LISTS {
+            summary.add(part.summary);
+            if summary.lists.len() > MAX_LISTS {
                 return Err(too_many_lists(&name));
             }
-            progress.tell(tally.rows);
+            progress.tell(summary.rows);
             take(part.result)
         });
         output::end_progress();
-        read.map(|()| tally)
+        read.map(|()| summary)
     }
 }
 
@@ -252,16 +271,11 @@ fn next_part(rows: &mut Rows, failure: &mut Option<Failure>) -> Result<Option<Ve
     }
 }
 
-impl Columns {
+impl LogColumns {
     fn of(names: &[Arc<str>], said: &Said) -> Result<Self, String> {
         let column = |named: &Option<String>, usual| find(names, named.as_deref(), usual);
         let missing = |what: &str, how: &str| {
-            let shown = match names.iter().any(|name| name.contains('@')) {
-                // An address is not repeated in a message.
-                true => "the first line is no header, since it holds an @".to_owned(),
-                false => format!("the columns are {}", names.join(", ")),
-            };
-            format!("which column holds {what}? {shown}: {how}")
+            format!("which column holds {what}? {}: {how}", in_words(names))
         };
         let list = match &said.list {
             Some(list) => ListFrom::Always(list.clone()),
@@ -280,26 +294,27 @@ impl Columns {
                 .ok_or_else(|| missing("the times", "name it with --time-column NAME"))?,
             campaign: column(&said.campaign_column, CAMPAIGNS)?,
             is_utc: said.is_utc,
+            latest: said.latest,
         })
     }
 
     /// Adds the messages to `sent`.
-    fn read_all(&self, part: Vec<Read>, sent: &mut Vec<Sent>) -> (Tally, Vec<BadRow>) {
-        let (mut tally, mut bad) = (Tally::default(), Vec::new());
+    fn read_all(&self, part: Vec<Read>, sent: &mut Vec<Sent>) -> (LogSummary, Vec<BadRow>) {
+        let (mut summary, mut bad) = (LogSummary::default(), Vec::new());
         for row in part {
-            tally.rows += 1;
+            summary.rows += 1;
             match row.and_then(|row| self.read(&row).map_err(|problem| row.bad(problem))) {
                 Ok(one) => {
-                    tally.note(&one);
+                    summary.note(&one);
                     sent.push(one);
                 }
                 Err(row) => {
-                    tally.bad += 1;
+                    summary.bad += 1;
                     bad.push(row);
                 }
             }
         }
-        (tally, bad)
+        (summary, bad)
     }
 
     fn read(&self, row: &Row) -> Result<Sent, String> {
@@ -313,6 +328,9 @@ impl Columns {
         };
         let at = parse_time(&row.text(&self.time), self.is_utc)?
             .ok_or("it does not say when the message was sent")?;
+        if self.latest.is_some_and(|latest| at > latest) {
+            return Err("the message was not sent yet, by its time".to_owned());
+        }
         let campaign = self.campaign.as_ref().map(|name| row.text(name).into_owned());
         let campaign = campaign.filter(|name| !name.is_empty());
         Ok(Sent { line: row.line, address: address.into_owned(), list, at, campaign })
@@ -330,6 +348,16 @@ fn list_in(text: &str) -> Result<ListId, String> {
     }
 }
 
+/// The columns, for a message. An address is not repeated in one: a file without a header, or of objects that
+/// are named by addresses, has them in the place of names.
+fn in_words(names: &[Arc<str>]) -> String {
+    let is_address = |name: &&Arc<str>| name.find('@').is_some_and(|place| place > 0);
+    match names.iter().find(is_address) {
+        Some(_) => "what should name the columns holds an @, as an address does".to_owned(),
+        None => format!("the columns are {}", names.join(", ")),
+    }
+}
+
 /// The column that was named, or one that is usually called so; `None` when there is none of the latter.
 fn find(
     names: &[Arc<str>],
@@ -342,9 +370,7 @@ fn find(
     let found = match named {
         Some(wanted) => {
             let same = names.iter().find(|name| name.eq_ignore_ascii_case(wanted));
-            Some(same.ok_or_else(|| {
-                format!("there is no column {wanted:?}: the columns are {}", names.join(", "))
-            })?)
+            Some(same.ok_or_else(|| format!("there is no column {wanted:?}: {}", in_words(names)))?)
         }
         None => usual.iter().find_map(|usual| names.iter().find(|name| plain(name) == *usual)),
     };
@@ -355,7 +381,10 @@ fn find(
     }
 }
 
-impl Tally {
+impl LogSummary {
+    /// So many unknown lists are told.
+    const MOST_TOLD: usize = 20;
+
     pub(super) fn messages(&self) -> u64 {
         self.rows - self.bad
     }
@@ -366,8 +395,7 @@ impl Tally {
         }
         self.first = self.first.or(Some((sent.at, sent.line)));
         self.last = Some(sent.at);
-        let (first, last) = self.span.unwrap_or((sent.at, sent.at));
-        self.span = Some((first.min(sent.at), last.max(sent.at)));
+        self.sent.add(SentBetween { first_sent_at: Some(sent.at), last_sent_at: Some(sent.at) });
         match self.lists.get_mut(&sent.list) {
             Some(noted) => noted.note(1, sent.line),
             None => self.lists.entry(sent.list.clone()).or_default().note(1, sent.line),
@@ -386,32 +414,59 @@ impl Tally {
         for (list, noted) in next.lists {
             self.lists.entry(list).or_default().note(noted.rows, noted.first_line);
         }
-        self.span = match (self.span, next.span) {
-            (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
-            (own, next) => own.or(next),
-        };
+        self.sent.add(next.sent);
         self.first = self.first.or(next.first);
         self.last = next.last.or(self.last);
     }
 
-    /// The lists that no event and no configuration names.
+    /// The lists that no event and no configuration names; the first are told, for the file of this `name`.
     ///
     /// # Errors
     ///
     /// When the store or the configuration cannot be read.
     pub(super) fn unknown_lists(
         &self,
+        name: &str,
         context: &Context,
         store: &dyn Store,
-    ) -> Result<Vec<(ListId, Noted)>, Failure> {
+    ) -> Result<Vec<UnknownList>, Failure> {
         let catalogue = context.config.catalogue()?;
         let mut unknown = Vec::new();
         for (list, noted) in &self.lists {
             if catalogue.list(list).is_none() && !store.knows(&Scope::from(list.clone()))? {
-                unknown.push((list.clone(), noted.clone()));
+                let Noted { rows: messages, first_line } = *noted;
+                unknown.push(UnknownList { list: list.to_string(), messages, first_line });
             }
         }
+        for UnknownList { list, messages, first_line } in unknown.iter().take(Self::MOST_TOLD) {
+            output::warn(&format!(
+                "{name}: no event and no configuration names the list {list} (messages: {messages}, the first \
+                 in line {first_line}): unless nobody ever left it, look how it is spelt"
+            ));
+        }
+        match unknown.len().saturating_sub(Self::MOST_TOLD) {
+            0 => {}
+            more => output::warn(&format!(
+                "{name}: {more} more lists are unknown: `optout audit sends --json` names them all"
+            )),
+        }
         Ok(unknown)
+    }
+}
+
+impl SentBetween {
+    pub(super) fn add(&mut self, other: Self) {
+        let first = [self.first_sent_at, other.first_sent_at];
+        self.first_sent_at = first.into_iter().flatten().min();
+        self.last_sent_at = self.last_sent_at.max(other.last_sent_at);
+    }
+
+    /// For people, behind the number of messages.
+    pub(super) fn told(self) -> String {
+        match (self.first_sent_at, self.last_sent_at) {
+            (Some(first), Some(last)) => format!(", sent from {first} to {last}"),
+            _ => String::new(),
+        }
     }
 }
 

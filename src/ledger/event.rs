@@ -206,11 +206,16 @@ impl Event {
 
 /// A text as an event can hold it: its first 255 octets, cut before a character that goes beyond.
 pub(super) fn bounded(text: &str) -> String {
+    within_bounds(text).to_owned()
+}
+
+/// The part of a text that an event holds.
+pub(super) fn within_bounds(text: &str) -> &str {
     let mut end = text.len().min(usize::from(u8::MAX));
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].to_owned()
+    &text[..end]
 }
 
 /// The RFC 6962 leaf hash of an event's canonical bytes.

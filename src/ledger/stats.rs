@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::codes::{Action, Reason};
+use super::codes::{Action, Reason, Source};
 use super::error::StoreError;
 use super::event::Event;
+use super::recipient::RecipientId;
 use super::store::{Page, Store};
 use super::time::Time;
 use crate::link::Scope;
@@ -50,8 +51,8 @@ impl Span {
     }
 }
 
-/// Counts events that changed something or say why somebody left, so that repeats do not weigh;
-/// of those whose scope `is_seen`. `None` when it `is_enough` before all are counted.
+/// Counts events that changed something or say why somebody left, so that repeats do not weigh, and
+/// what was taken back once; of those whose scope `is_seen`. `None` when it `is_enough` before all are counted.
 ///
 /// # Errors
 ///
@@ -62,13 +63,13 @@ pub fn count(
     is_seen: &dyn Fn(Option<&Scope>) -> bool,
     is_enough: &dyn Fn() -> bool,
 ) -> Result<Option<Counts>, StoreError> {
-    let mut counts = Counts::new();
-    let is_whole = visit(store, span, &mut |events| {
+    let (mut counts, mut weighing) = (Counts::new(), Weighing::default());
+    let is_whole = visit(store, span, u64::MAX, &mut |events| {
         if is_enough() {
             return false;
         }
         for event in events {
-            if weighs(&event) && is_seen(event.scope.as_ref()) {
+            if weighing.weighs(&event) && is_seen(event.scope.as_ref()) {
                 *counts.entry(cell(event)).or_default() += 1;
             }
         }
@@ -77,16 +78,36 @@ pub fn count(
     Ok(is_whole.then_some(counts))
 }
 
-/// Whether an event is counted: it changed something, or says why somebody left.
-pub(super) fn weighs(event: &Event) -> bool {
-    event.changed || event.action == Action::Feedback
+/// Tells which events are counted, of those of a span in their order: those that changed something or
+/// say why somebody left.
+#[derive(Default)]
+pub(super) struct Weighing {
+    /// Where and whose the event before was, if something was taken back by it.
+    undo: Option<(u64, Time, Option<RecipientId>)>,
 }
 
-/// Shows the events of a span, some at a time, until there are no more or it is told to stop;
-/// whether it showed all.
+impl Weighing {
+    pub(super) fn weighs(&mut self, event: &Event) -> bool {
+        let goes_on = event.undoes.is_none()
+            && is_undo(event)
+            && self.undo == Some((event.number - 1, event.at, event.recipient));
+        self.undo = is_undo(event).then_some((event.number, event.at, event.recipient));
+        // What an act had ended beneath its scope comes back with it, in events of their own.
+        !goes_on && (event.changed || event.action == Action::Feedback)
+    }
+}
+
+/// Whether a recipient took back what they had just done: nothing else on the page is an opt-in.
+pub(super) fn is_undo(event: &Event) -> bool {
+    event.undoes.is_some() || (event.action == Action::OptIn && event.source == Source::Page)
+}
+
+/// Shows the events of a span that are none after `upto`, some at a time, until there are no more or
+/// it is told to stop; whether it showed all.
 pub(super) fn visit(
     store: &dyn Store,
     span: &Span,
+    upto: u64,
     visitor: &mut dyn FnMut(Vec<Event>) -> bool,
 ) -> Result<bool, StoreError> {
     let mut after = match span.since.and_then(Time::just_before) {
@@ -97,8 +118,8 @@ pub(super) fn visit(
         let mut events = store.events(Page::After(after), PAGE)?;
         let Some(last) = events.last() else { return Ok(true) };
         after = last.number;
-        let is_over = span.until.is_some_and(|until| last.at >= until);
-        events.retain(|event| span.holds(event.at));
+        let is_over = after >= upto || span.until.is_some_and(|until| last.at >= until);
+        events.retain(|event| event.number <= upto && span.holds(event.at));
         if !visitor(events) {
             return Ok(false);
         }
@@ -109,11 +130,12 @@ pub(super) fn visit(
 }
 
 fn cell(event: Event) -> Cell {
+    let action = if is_undo(&event) { "undo" } else { event.action.name() };
     Cell {
         day: event.at.day(),
         scope: event.scope.map(|scope| scope.to_string()),
         campaign: event.campaign,
-        action: event.undoes.map_or(event.action.name(), |_| "undo"),
+        action,
         reason: event.reason,
         value: event.value,
     }

@@ -9,12 +9,10 @@ use serde::Serialize;
 
 use super::codes::{Action, Reason};
 use super::error::StoreError;
-use super::event::Event;
-use super::stats::{Span, visit, weighs};
+use super::event::{Event, within_bounds};
+use super::stats::{Span, Weighing, is_undo, visit};
 use super::store::Store;
 use super::time::Time;
-
-const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// So many groups have a row of their own.
 const MOST_ROWS: usize = 1000;
@@ -80,17 +78,17 @@ impl By {
     }
 
     fn of_time(self, at: Time) -> Key<'static> {
-        let day = at.as_millis().div_euclid(DAY);
+        let day = at.day_number();
         match self {
             // The first day of 1970 was a Thursday, the middle of a week.
-            Self::Week => Key::Date((day + 3).div_euclid(7)),
+            Self::Week => Key::Date((day + 3) / 7),
             _ => Key::Date(day),
         }
     }
 
     /// The name of a [`Key::Date`].
     fn date(self, number: i64) -> String {
-        let time = |day: i64| Time::from_millis(day * DAY).unwrap_or(Time::MAX);
+        let time = |day: i64| Time::from_day_number(day).unwrap_or(Time::MAX);
         match self {
             Self::Week => time(number * 7).week(),
             _ => time(number).day(),
@@ -123,7 +121,7 @@ enum Key<'e> {
     Nowhere,
 }
 
-/// How often each happened; only what changed something.
+/// How often each happened: what changed something, and reasons that were given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Acts {
     /// Recipients left, also those who took it back.
@@ -136,7 +134,7 @@ pub struct Acts {
     pub manual: u64,
     /// Recipients paused, also those who took it back.
     pub pauses: u64,
-    /// Recipients took an opt-out or a pause back.
+    /// Recipients took an opt-out or a pause back, and with it what that had ended.
     pub undos: u64,
     /// Recipients came back by an opt-in.
     pub returns: u64,
@@ -172,7 +170,7 @@ impl Acts {
         match (event.action, event.reason) {
             (Action::OptOut, _) => Some(&mut self.opt_outs),
             (Action::Pause, _) => Some(&mut self.pauses),
-            (Action::OptIn, _) if event.undoes.is_some() => Some(&mut self.undos),
+            (Action::OptIn, _) if is_undo(event) => Some(&mut self.undos),
             (Action::OptIn, _) => Some(&mut self.returns),
             (Action::Complaint, _) | (Action::Suppress, Some(Reason::Complaint)) => {
                 Some(&mut self.complaints)
@@ -245,6 +243,11 @@ struct Groups {
 }
 
 impl Groups {
+    /// Whether what has no counts did not happen.
+    fn are_all(&self) -> bool {
+        self.beyond == Counted::default()
+    }
+
     /// The counts of a group, to add to.
     fn at(&mut self, key: &Key<'_>) -> Option<&mut Counted> {
         match *key {
@@ -265,7 +268,8 @@ impl Tally {
         Self { span, total: Counted::default(), groups }
     }
 
-    /// Counts the events of the period; `progress` is told the number of the last one read.
+    /// Counts the events of the period that are none after `upto`; `progress` is told the number of
+    /// the last one read.
     ///
     /// # Errors
     ///
@@ -273,11 +277,12 @@ impl Tally {
     pub fn read(
         &mut self,
         store: &dyn Store,
+        upto: u64,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), StoreError> {
-        let span = self.span;
-        visit(store, &span, &mut |events| {
-            events.iter().filter(|event| weighs(event)).for_each(|event| self.add(event));
+        let (span, mut weighing) = (self.span, Weighing::default());
+        visit(store, &span, upto, &mut |events| {
+            events.iter().filter(|event| weighing.weighs(event)).for_each(|event| self.add(event));
             events.last().into_iter().for_each(|last| progress(last.number));
             true
         })?;
@@ -304,7 +309,8 @@ impl Tally {
         for (by, groups) in &mut self.groups {
             let key = match by {
                 By::List => Key::Name(Some(list)),
-                By::Campaign => Key::Name(campaign),
+                // As events of it have its name.
+                By::Campaign => Key::Name(campaign.map(within_bounds)),
                 By::Day | By::Week => by.of_time(at),
                 By::Reason | By::Why | By::Source => Key::Nowhere,
             };
@@ -330,7 +336,8 @@ pub enum Group {
     Others(Option<u64>),
 }
 
-/// One group in each period; `None` for a date that is not in it.
+/// One group in each period; `None` for a date that is not in it, and for a name of which nobody knows
+/// what happened in it, since too many others came first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TallyRow {
     /// The group.
@@ -340,7 +347,8 @@ pub struct TallyRow {
 }
 
 /// The rows by one thing, over some periods: names by how much happened, and the 1,000 of which most
-/// did; dates in their order, from the first on which anything happened to `now`, without gaps.
+/// did; dates in their order and without gaps, from the first on which anything happened to `now` or the
+/// period's end, or to the last on which anything did if that is later.
 pub fn rows(tallies: &[Tally], by: By, now: Time) -> Vec<TallyRow> {
     match by.is_dated() {
         true => dated_rows(tallies, by, now),
@@ -375,35 +383,36 @@ fn dated_rows(tallies: &[Tally], by: By, now: Time) -> Vec<TallyRow> {
 fn named_rows(tallies: &[Tally], by: By) -> Vec<TallyRow> {
     let groups: Vec<_> = tallies.iter().filter_map(|tally| tally.groups(by)).collect();
     let names: BTreeSet<&String> = groups.iter().flat_map(|groups| groups.named.keys()).collect();
-    let of_name = |name: &String| -> Vec<Counted> {
-        groups.iter().map(|groups| groups.named.get(name).copied().unwrap_or_default()).collect()
+    let of_name = |name: &String| -> Vec<Option<Counted>> {
+        let nothing = |groups: &Groups| groups.are_all().then(Counted::default);
+        let own = |groups: &&Groups| groups.named.get(name).copied().or_else(|| nothing(groups));
+        groups.iter().map(own).collect()
     };
     let mut all: Vec<_> = names.into_iter().map(|name| (name, of_name(name))).collect();
-    let size = |counts: &[Counted]| {
-        let acts: u64 = counts.iter().map(|counted| counted.acts.sum()).sum();
-        (acts, counts.iter().map(|counted| counted.sent).sum::<u64>())
+    let size = |counts: &[Option<Counted>]| {
+        let counts = counts.iter().flatten();
+        let acts: u64 = counts.clone().map(|counted| counted.acts.sum()).sum();
+        (acts, counts.map(|counted| counted.sent).sum::<u64>())
     };
     // The names are in order, and stay so where the same happened.
     all.sort_by_key(|(_, counts)| std::cmp::Reverse(size(counts)));
     let rest = all.split_off(all.len().min(MOST_ROWS));
-    let row = |group, counts: Vec<Counted>| TallyRow {
-        group,
-        periods: counts.into_iter().map(Some).collect(),
-    };
-    let mut rows: Vec<_> =
-        all.into_iter().map(|(name, counts)| row(Group::Named(name.clone()), counts)).collect();
+    let row =
+        |(name, periods): (&String, _)| TallyRow { group: Group::Named(name.clone()), periods };
+    let mut rows: Vec<_> = all.into_iter().map(row).collect();
     let unnamed: Vec<_> = groups.iter().map(|groups| groups.unnamed).collect();
     let mut others: Vec<_> = groups.iter().map(|groups| groups.beyond).collect();
-    let is_counted = others.iter().all(|counted| *counted == Counted::default());
+    let is_counted = groups.iter().all(|groups| groups.are_all());
     for (_, counts) in &rest {
-        others.iter_mut().zip(counts).for_each(|(sum, counted)| sum.add(counted));
+        let counted = others.iter_mut().zip(counts);
+        counted.for_each(|(sum, counted)| counted.iter().for_each(|counted| sum.add(counted)));
     }
     for (group, counts) in [
         (Group::Unnamed, unnamed),
         (Group::Others(is_counted.then_some(rest.len() as u64)), others),
     ] {
         if counts.iter().any(|counted| *counted != Counted::default()) {
-            rows.push(row(group, counts));
+            rows.push(TallyRow { group, periods: counts.into_iter().map(Some).collect() });
         }
     }
     rows
@@ -428,7 +437,8 @@ pub fn interval(hits: u64, trials: u64) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Source;
+    use crate::ledger::{Act, Command, DataDir, Recipient, Source, SqliteStore};
+    use crate::link::Scope;
 
     fn time(text: &str) -> Time {
         text.parse().expect("a time")
@@ -473,6 +483,55 @@ mod tests {
         let opt_outs: u64 =
             rows.iter().flat_map(|row| row.periods[0]).map(|c| c.acts.opt_outs).sum();
         assert_eq!((opt_outs, tally.total.acts.opt_outs), (100_011, 100_011), "none is lost");
+    }
+
+    #[test]
+    fn a_name_that_one_period_does_not_tell_apart_is_unknown_there() {
+        let mut tallies = vec![Tally::new(Span::default(), &[By::Campaign]); 2];
+        for n in 0..=MOST_NAMES {
+            tallies[0].add(&event(&format!("{n:06}"), "2026-01-01T00:00:00Z"));
+        }
+        for name in ["000007", "100000", "100000"] {
+            tallies[1].add(&event(name, "2026-01-01T00:00:00Z"));
+        }
+        let rows = rows(&tallies, By::Campaign, time("2026-01-01T00:00:00Z"));
+        let opt_outs = |name: &str| {
+            let row = rows.iter().find(|row| row.group == Group::Named(name.to_owned()));
+            let periods = &row.expect("a row").periods;
+            periods.iter().map(|own| own.map(|own| own.acts.opt_outs)).collect::<Vec<_>>()
+        };
+        assert_eq!(opt_outs("100000"), [None, Some(2)], "it is beyond, and did happen");
+        assert_eq!(opt_outs("000007"), [Some(1), Some(1)]);
+        assert_eq!(opt_outs("000008"), [Some(1), Some(0)], "it did not happen");
+    }
+
+    #[test]
+    fn long_names_of_campaigns_meet_where_events_end_them() {
+        let long = format!("{}ü", "x".repeat(254));
+        let mut tally = Tally::new(Span::default(), &[By::Campaign]);
+        tally.add(&event(within_bounds(&long), "2026-01-01T00:00:00Z"));
+        let at = time("2026-01-01T00:00:00Z");
+        tally.add_sent("news.example.com", Some(&long), at, 3);
+        tally.add_sent("news.example.com", Some(&long.repeat(9)), at, 4);
+        let rows = rows(&[tally], By::Campaign, at);
+        let counted = rows[0].periods[0].expect("counted");
+        assert_eq!((rows.len(), counted.acts.opt_outs, counted.sent), (1, 1, 7));
+    }
+
+    #[test]
+    fn what_is_recorded_meanwhile_is_not_counted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::create(&DataDir::new(dir.path())).expect("a store");
+        for n in 1..=3 {
+            let who = Recipient::parse(&format!("{n}@example.org")).expect("a recipient");
+            let act = Act::OptOut { scope: Scope::Everything };
+            let at = time(&format!("2026-01-0{n}T00:00:00Z"));
+            store.record(&[Command::new(who, act, Source::Cli)], at).expect("recorded");
+        }
+        let mut tally = Tally::new(Span::default(), &[]);
+        let mut told = Vec::new();
+        tally.read(&store, 2, &mut |event| told.push(event)).expect("it reads");
+        assert_eq!((tally.total.acts.opt_outs, told), (2, vec![2]));
     }
 
     #[test]

@@ -23,6 +23,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(i64);
 
+/// A day in milliseconds.
+const DAY: i64 = 24 * 60 * 60 * 1000;
+
 impl Time {
     /// The latest instant: 9999-12-30T22:00:00Z, which every offset can still write.
     pub const MAX: Self = Self(253_402_207_200_000);
@@ -69,9 +72,18 @@ impl Time {
         self.to_string()[..10].to_owned()
     }
 
+    /// How many days were over in UTC since 1970.
+    pub fn day_number(self) -> i64 {
+        self.0 / DAY
+    }
+
+    /// When the day of this number begins in UTC; `None` outside the range.
+    pub fn from_day_number(number: i64) -> Option<Self> {
+        Self::from_millis(number.checked_mul(DAY)?)
+    }
+
     /// When the next day begins in UTC; at most [`Time::MAX`].
     pub fn next_day(self) -> Self {
-        const DAY: i64 = 24 * 60 * 60 * 1000;
         Self((self.0 - self.0 % DAY + DAY).min(Self::MAX.0))
     }
 
@@ -179,6 +191,19 @@ mod tests {
         ] {
             let time: Time = format!("{day}T23:59:59Z").parse().expect(day);
             assert_eq!((time.day(), time.week()), (day.to_owned(), week.to_owned()));
+        }
+    }
+
+    #[test]
+    fn days_are_counted_from_1970_and_begin_at_midnight() {
+        let time: Time = "1970-01-03T23:59:59.999Z".parse().expect("a time");
+        assert_eq!((time.day_number(), time.next_day().day_number()), (2, 3));
+        for number in [0, 2, Time::MAX.day_number()] {
+            let begin = Time::from_day_number(number).expect("in range");
+            assert_eq!((begin.day_number(), begin.as_millis() % DAY), (number, 0));
+        }
+        for number in [-1, Time::MAX.day_number() + 1, i64::MAX] {
+            assert_eq!(Time::from_day_number(number), None);
         }
     }
 

@@ -266,6 +266,13 @@ fn history_filters_and_formats() {
     assert_eq!((rows.len(), &rows[1][note]), (3, "says \"no\", twice"));
     let table = place.done(&["history"]);
     assert!(table.starts_with("EVENT") && table.lines().count() == 4, "{table}");
+    // What a recipient typed may be meant for a spreadsheet.
+    let warned = "1 row written whose note, campaign or the like a spreadsheet takes for a formula";
+    let said = |arguments: &[&str]| text(&place.run(&[&["history"], arguments].concat()).stderr);
+    assert_eq!(said(&["--csv"]), "");
+    place.done(&["suppress", "c@example.org", "--all", "--note", "=HYPERLINK(1)"]);
+    assert!(said(&["--csv"]).contains(warned), "{}", said(&["--csv"]));
+    assert_eq!((said(&[]), said(&["--json"])), (String::new(), String::new()));
 }
 
 #[test]

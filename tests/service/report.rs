@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use optout::ledger::Time;
 use serde_json::{Value, json};
 
 use crate::common::{LIST, Place, read_well_in_a_browser, skip, text};
@@ -296,7 +298,8 @@ fn send_logs_of_any_form_are_read_and_what_is_wrong_with_them_is_said() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let said = text(&output.stderr);
     assert!(said.contains("sent.ndjson.zst, line 11"), "{said}");
-    assert!(said.contains(&format!("5 messages are to the list {DAILY}")), "{said}");
+    let unknown = format!("names the list {DAILY} (messages: 5, the first in line 32)");
+    assert!(said.contains(&unknown), "{said}");
     assert!(said.contains("hold 45 messages, sent from"), "{said}");
     let rows = crate::common::objects(&text(&output.stdout));
     let sent = |by: &str| -> Vec<_> {
@@ -310,6 +313,82 @@ fn send_logs_of_any_form_are_read_and_what_is_wrong_with_them_is_said() {
     // What was sent at other times is none of the period's.
     let late = place.run(&[&["report", "--until", "2000-01-01T00:00:00Z"], &named[..]].concat());
     assert!(text(&late.stderr).contains("none of the messages was sent in the time"));
+}
+
+#[test]
+fn rows_of_the_future_are_told_and_the_rest_is_counted() {
+    let place = Place::with_store();
+    suppress(&place, LIST, "unsubscribe", &recipients(1));
+    let now = place.history()[0]["at"].as_str().expect("a time").to_owned();
+    let log = send_log(&place, "sent.csv", &[(LIST, 3, "spring")], &now);
+    let content = fs::read_to_string(&log).expect("written");
+    let late = format!("x@example.org,{LIST},9998-01-01T00:00:00Z,spring\n");
+    fs::write(&log, content + &late).expect("written");
+    let log = log.to_str().expect("UTF-8");
+    let output = place.run(&["report", "--by", "day", "--sends", log, "--json"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("sent.csv, line 5: the message was not sent yet, by its time"), "{said}");
+    assert!(said.contains("hold 3 messages"), "{said}");
+    let rows = crate::common::objects(&text(&output.stdout));
+    assert!(rows.len() < 4, "the total, the day, and another one after midnight: {}", rows.len());
+    assert_eq!(rows[0]["sent"], 3);
+}
+
+#[test]
+fn what_an_undo_gives_back_is_no_return() {
+    let place = Place::with_store();
+    suppress(&place, "example.com", "unsubscribe", &["a@example.org".to_owned()]);
+    place.done(&["opt-in", "a@example.org", "--list", LIST, "--evidence", "a form"]);
+    let service = place.serve();
+    let path = place.link(LIST, "a@example.org", "spring");
+    let form = |form: &str| {
+        let headers = ["Accept: text/html", "Content-Type: application/x-www-form-urlencoded"];
+        service.public("POST", &path, &headers, form.as_bytes()).body
+    };
+    let left = form("act=opt_out");
+    let from = left.find(r#"name="event" value=""#).expect("an undo") + 20;
+    form(&format!("act=undo&event={}", left[from..].split('"').next().expect("a value")));
+    service.stop();
+    let events = place.history();
+    let came_back = events.iter().filter(|event| event["action"] == "opt_in").count();
+    assert_eq!((events.len(), came_back), (5, 3), "the sign-up, and two of one undo");
+    let total = counts(&place.json(&["report"])[0]);
+    assert_eq!(total, counted([("opt_outs", 2), ("undos", 1), ("returns", 1)]));
+    let stats = place.json(&["stats"]);
+    let events = |action: &str| -> u64 {
+        let own = stats.iter().filter(|cell| cell["action"] == action);
+        own.filter_map(|cell| cell["events"].as_u64()).sum()
+    };
+    assert_eq!((events("undo"), events("opt_in")), (1, 1));
+}
+
+#[test]
+fn names_are_told_from_the_rest_and_from_formulas() {
+    let place = Place::with_store();
+    suppress(&place, LIST, "unsubscribe", &recipients(1));
+    let now = place.history()[0]["at"].as_str().expect("a time").to_owned();
+    let lists: Vec<_> = (0..1001).map(|n| format!("l{n}.example.com")).collect();
+    let mut sent: Vec<_> = lists.iter().map(|list| (&**list, 1, "")).collect();
+    sent.extend([(LIST, 9, "others"), (LIST, 8, "(none)"), (LIST, 7, "=1+1"), (LIST, 6, "a-b")]);
+    let log = send_log(&place, "sent.csv", &sent, &now);
+    let sends = ["--sends", log.to_str().expect("UTF-8"), "--list-column", "list"];
+    let by = ["report", "--by", "list", "--by", "campaign"];
+    let rows = place.json(&[&by[..], &sends].concat());
+    let kind = |by: &str, group: Value, sent: u64| {
+        let is_it = |row: &&Value| row["by"] == by && row["group"] == group && row["sent"] == sent;
+        rows.iter().find(is_it).map(|row| row["kind"].clone())
+    };
+    assert_eq!(kind("campaign", "others".into(), 9), Some("name".into()));
+    assert_eq!(kind("campaign", "(none)".into(), 8), Some("name".into()));
+    assert_eq!(kind("campaign", Value::Null, 1001), Some("none".into()));
+    assert_eq!(kind("list", "others".into(), 2), Some("others".into()));
+    let output = place.run(&[&by[..], &sends, &["--csv"]].concat());
+    let (csv, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(csv.starts_with("by,group,kind,") && csv.contains("\ncampaign,=1+1,name,"), "{csv}");
+    let warned = "1 row written whose name a spreadsheet takes for a formula";
+    assert!(said.contains(warned), "{said}");
+    let output = place.run(&[&by[..], &sends].concat());
+    assert!(!text(&output.stderr).contains("spreadsheet"), "a table is for no spreadsheet");
 }
 
 #[test]
@@ -382,6 +461,15 @@ fn periods_stand_side_by_side_and_days_and_weeks_without_gaps() {
     let after = (&json!("2027-01-04T00:00:00.000Z"), counted([("opt_outs", 2), ("sent", 50)]));
     let before = (&json!("2026-12-28T00:00:00.000Z"), counted([("opt_outs", 3), ("sent", 40)]));
     assert_eq!(found, [after.clone(), before.clone(), after, before], "in all, and of the list");
+    // A day without a rate is shaded; one whose rate is nothing is not.
+    let html = at("2027-01-06 08:00:00", &["report", "--by", "day", "--html", "-"]);
+    assert!(!html.contains(r#"class="unknown""#) && !html.contains("; shaded"));
+    let html = at(
+        "2027-01-06 08:00:00",
+        &["report", "--by", "day", "--html", "-", "--sends", log.to_str().expect("UTF-8")],
+    );
+    assert!(html.contains(r#"class="unknown" d="M0,200V0H3V200ZM4,200V0H10V200Z""#), "{html}");
+    assert!(html.contains("with 95 % intervals; shaded where no rate is known"), "{html}");
     // What is shown is what was counted: no word about what it means.
     let table = at("2027-01-06 08:00:00", &[&["report"], &beside[..]].concat());
     assert!(table.contains("since 2027-01-04") && table.contains("2026-12-28 to 2027-01-04"));
@@ -497,7 +585,12 @@ fn with_hostile_names(place: &Place) -> PathBuf {
     service.stop();
     let at = place.history()[0]["at"].as_str().expect("a time").to_owned();
     let sent = [(LIST, 400, "spring"), (DAILY, 300, HOSTILE), (DAILY, 99, "c1")];
-    send_log(place, "sent.csv", &sent, &at)
+    let log = send_log(place, "sent.csv", &sent, &at);
+    // Some days earlier too, so that there are some of which nothing is known.
+    let earlier = at.parse::<Time>().expect("a time").minus(Duration::from_secs(5 * 24 * 60 * 60));
+    let more = format!("x@example.org,{LIST},{earlier},spring\n");
+    fs::write(&log, fs::read_to_string(&log).expect("written") + &more).expect("written");
+    log
 }
 
 #[test]

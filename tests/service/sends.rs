@@ -541,6 +541,24 @@ fn what_is_no_send_log_is_refused_with_its_place() {
         &[],
         &["the first line is no header, since it holds an @"],
     );
+    // Names that are addresses are not repeated, however they come to stand there.
+    let quoted = format!("\"who\nalice@example.org\",list,time\n{row}");
+    let object = json!({"alice@example.org": "a@x.org", "list": WEEKLY, "time": 1});
+    for (name, log) in [("quoted.csv", quoted), ("objects.ndjson", format!("{object}\n"))] {
+        for options in [&[][..], &["--column", "who"]] {
+            refuses(&place, name, &log, options, &["what should name the columns holds an @"]);
+            let said = audit(&place, &[&[name], options].concat()).said;
+            assert!(!said.contains("alice"), "{said}");
+        }
+    }
+    let usual = json!({"@timestamp": 1, "to": "a@x.org", "list": WEEKLY});
+    refuses(
+        &place,
+        "usual.ndjson",
+        format!("{usual}\n"),
+        &[],
+        &["holds the times? the columns are @timestamp, list, to"],
+    );
     refuses(
         &place,
         "lines.txt",

@@ -188,7 +188,7 @@ mod tests {
         page.table(table.clone());
         let text = || hostile.to_owned();
         let limits = vec![Limit { name: text(), place: 0.5 }];
-        let bars = vec![(text(), Bar::from(1))];
+        let bars = vec![(text(), Some(Bar::from(1))), (text(), None)];
         page.columns(&Columns { title: text(), about: text(), bars, limits }, table.clone());
         let groups = vec![Group { name: text(), bars: vec![Some(Bar::from(1)), None] }];
         let (title, about, legend) = (text(), text(), vec![text(), text()]);

@@ -35,13 +35,13 @@ impl From<u64> for Bar {
     }
 }
 
-/// Bars side by side: over days or weeks, or a histogram.
+/// Bars side by side: over days or weeks, or a histogram; `None` where nothing is known.
 #[derive(Debug, Clone, Default)]
 pub(in crate::cli) struct Columns {
     pub(in crate::cli) title: String,
     /// What it shows, for those who do not see it.
     pub(in crate::cli) about: String,
-    pub(in crate::cli) bars: Vec<(String, Bar)>,
+    pub(in crate::cli) bars: Vec<(String, Option<Bar>)>,
     pub(in crate::cli) limits: Vec<Limit>,
 }
 
@@ -95,6 +95,7 @@ enum Kind {
     Columns {
         slots: usize,
         bars: String,
+        unknown: String,
         band: Option<String>,
         whiskers: Vec<Whisker>,
         labels: Vec<Label>,
@@ -146,12 +147,13 @@ struct DrawnBar {
 
 impl Columns {
     pub(super) fn draw(&self, table: Table) -> Drawing {
-        let scale = Scale::of(self.bars.iter().map(|(_, bar)| bar));
+        let scale = Scale::of(self.bars.iter().filter_map(|(_, bar)| bar.as_ref()));
         let slots = self.bars.len().max(FEWEST_SLOTS);
         let before = (slots - self.bars.len()) as f64 / 2.0;
         let across = |place: f64| round(100.0 * (before + place) / slots as f64);
         let up = |value: f64| round(HEIGHT * (1.0 - scale.part(value)));
-        let intervals: Vec<_> = self.bars.iter().map(|(_, bar)| bar.interval).collect();
+        let intervals: Vec<_> =
+            self.bars.iter().map(|(_, bar)| bar.and_then(|bar| bar.interval)).collect();
         let (whiskers, band) = match self.bars.len() <= MANY {
             true => {
                 let whisker = |(n, interval): (usize, &Option<(f64, f64)>)| {
@@ -179,6 +181,7 @@ impl Columns {
             kind: Kind::Columns {
                 slots,
                 bars: self.outline(before, up),
+                unknown: self.unknown(before),
                 band,
                 whiskers,
                 labels,
@@ -191,8 +194,10 @@ impl Columns {
     /// All bars as one path, across in bars and down in pixels; many are one area, since between
     /// neighbours there would be seams. What is not nothing is seen.
     fn outline(&self, before: f64, up: impl Fn(f64) -> f64) -> String {
-        let top =
-            |bar: &Bar| if bar.value > 0.0 { up(bar.value).min(HEIGHT - 1.0) } else { HEIGHT };
+        let top = |bar: &Option<Bar>| match bar {
+            Some(bar) if bar.value > 0.0 => up(bar.value).min(HEIGHT - 1.0),
+            _ => HEIGHT,
+        };
         let bars = self.bars.iter().map(|(_, bar)| top(bar)).enumerate();
         if self.bars.len() > MANY {
             let steps: String = bars.map(|(n, top)| format!("V{top}H{}", n + 1)).collect();
@@ -203,6 +208,19 @@ impl Columns {
             format!("M{},{HEIGHT}V{top}H{}V{HEIGHT}Z", from + 0.125, from + 0.875)
         };
         bars.filter(|&(_, top)| top < HEIGHT).map(bar).collect()
+    }
+
+    /// The places of bars of which nothing is known, as one path; neighbours are one area.
+    fn unknown(&self, before: f64) -> String {
+        let (mut path, mut n) = (String::new(), 0);
+        for run in self.bars.chunk_by(|(_, one), (_, next)| one.is_some() == next.is_some()) {
+            let (from, to) = (before + n as f64, before + (n + run.len()) as f64);
+            if run.iter().all(|(_, bar)| bar.is_none()) {
+                path.push_str(&format!("M{from},{HEIGHT}V0H{to}V{HEIGHT}Z"));
+            }
+            n += run.len();
+        }
+        path
     }
 
     /// The names of as many bars as there is room for, at equal distances.
@@ -438,9 +456,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unknown_is_a_gap_and_no_zero() {
+        let draw = |values: &[Option<u64>]| {
+            let bars = values.iter().map(|value| (String::new(), value.map(Bar::from))).collect();
+            let columns = Columns { bars, ..Columns::default() };
+            (columns.unknown(0.0), columns.outline(0.0, |value| HEIGHT - value))
+        };
+        let (unknown, bars) = draw(&[None, Some(5), None, None, Some(0)]);
+        assert_eq!(unknown, "M0,200V0H1V200ZM2,200V0H4V200Z");
+        assert_eq!(bars, "M1.125,200V195H1.875V200Z");
+        assert_eq!(draw(&[Some(0), Some(7)]).0, "");
+        let many = vec![None; MANY + 1];
+        assert_eq!(draw(&many).0, "M0,200V0H61V200Z");
+    }
+
+    #[test]
     fn labels_never_touch_whatever_their_number() {
         for count in [0, 1, 7, 8, 60, 61, 400, 4000] {
-            let bars = (0..count).map(|n| (format!("2026-01-{n:02}"), Bar::from(n))).collect();
+            let bar = |n| (format!("2026-01-{n:02}"), Some(Bar::from(n)));
+            let bars = (0..count).map(bar).collect();
             let columns = Columns { bars, ..Columns::default() };
             let labels = columns.labels(|place| place);
             let slots = (count as usize).max(FEWEST_SLOTS) as f64;

@@ -9,7 +9,9 @@ use crate::ledger::{Counted, Group, Span, Time};
 #[derive(Serialize)]
 pub(super) struct Line {
     by: &'static str,
-    group: Option<String>,
+    pub(super) group: Option<String>,
+    /// What tells a name from what is called so where there is none.
+    kind: &'static str,
     /// How many groups are in the row, where that is known.
     groups: Option<u64>,
     since: Option<Time>,
@@ -37,14 +39,15 @@ impl Line {
         let Counted { acts, sent } = *counted;
         let opt_outs = Rate::of(acts.opt_outs, sent);
         let complaints = Rate::of(acts.complaints, sent);
-        let (group, groups) = match group {
-            Group::Named(name) => (Some(name.clone()), Some(1)),
-            Group::Unnamed => (None, Some(1)),
-            Group::Others(count) => (Some("others".to_owned()), *count),
+        let (group, kind, groups) = match group {
+            Group::Named(name) => (Some(name.clone()), "name", Some(1)),
+            Group::Unnamed => (None, "none", Some(1)),
+            Group::Others(count) => (Some("others".to_owned()), "others", *count),
         };
         Self {
             by,
             group,
+            kind,
             groups,
             since: span.since,
             until: span.until,

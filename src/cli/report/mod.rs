@@ -17,18 +17,24 @@ use table::Columns;
 /// Count who left and who came back, beside what was sent
 ///
 /// Opt-outs, complaints, bounces, pauses, undos, returns (opt-ins) and reasons given, by each of the things
-/// asked for. Only what changed something counts, so repeats do not, and each counts when it was recorded. An
-/// opt-out or a pause that was taken back counts twice: as an opt-out or a pause, and as an undo. What was
+/// asked for, each when it was recorded. Of acts only those count that changed something, and repeats do not.
+/// An opt-out or a pause that was taken back counts twice: as an opt-out or a pause, and as an undo. What was
 /// imported is counted apart, since it is another system's record. Who leaves several lists at once is
 /// counted for each.
 ///
 /// Of campaigns, lists and other names, the 1,000 of which most happened have a row each, and the rest is
-/// one row, "others". Days and weeks (ISO 8601) are those of UTC.
+/// one row, "others". Of a period no more than 100,000 names are told apart, so that a name may have a row for
+/// one period and none for the other. In CSV and JSON, "kind" tells a name from what has none and from the
+/// others: name, none or others. Days and weeks (ISO 8601) are those of UTC.
 ///
 /// With send logs, opt-outs and complaints are shown per 1,000 messages sent to the same list, of the same
 /// campaign, on the same day or in the same week, with their 95 % interval (Wilson's score). Messages are
-/// counted as the logs state them: logs that lack some of the time make rates of that time too high. Where
-/// nothing is known of what was sent, or more happened than was sent, there is no rate.
+/// counted as the logs state them: logs that lack some of the time make rates of that time too high. Rows that
+/// are dated more than a day from now are told with their lines, as others that cannot be read, and left out.
+/// Where nothing is known of what was sent, or more happened than was sent, there is no rate.
+///
+/// Names are exact, also where a spreadsheet would take one for a formula: do not open the CSV in one where
+/// you are warned of it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  optout report\n  \
     optout report --by week --since 2026-01-01T00:00:00Z --html out.html\n  \
@@ -102,25 +108,25 @@ impl Report {
         });
         let store = context.store()?;
         let upto = store.look()?.last_event;
+        let now = store.moment(context.now())?;
         let spans = [Some(span), self.beside].into_iter().flatten();
         let mut tallies: Vec<_> = spans.map(|span| Tally::new(span, &self.by)).collect();
         for tally in &mut tallies {
-            let told = tally.read(&store, &mut |event| {
+            let told = tally.read(&store, upto, &mut |event| {
                 output::progress(&format!("{} % of the history read", 100 * event / upto.max(1)));
             });
             output::end_progress();
             told?;
         }
-        let logged = self.sends.count(&mut tallies, context, &store)?;
-        let now = store.moment(context.now())?;
-        let counts = Counts { by: self.by, tallies, now, sent_between: logged.span };
+        let logged = self.sends.count(&mut tallies, now, context, &store)?;
+        let counts = Counts { by: self.by, tallies, now, logged };
         if let Some(path) = &self.html {
             page::page(&counts, &store, upto)?.write(path, 0o644)?;
             return Ok(Status::Done);
         }
         match (context.output.is_json(), self.csv) {
             (true, _) => counts.lines().try_for_each(|line| context.output.object(&line))?,
-            (_, true) => context.output.write(&counts.csv()?)?,
+            (_, true) => counts.write_csv(&mut context.output)?,
             _ => counts.print(&mut context.output)?,
         }
         Ok(Status::Done)
@@ -132,8 +138,7 @@ struct Counts {
     by: Vec<By>,
     tallies: Vec<Tally>,
     now: Time,
-    /// When the first and the last message of the send logs were sent.
-    sent_between: Option<(Time, Time)>,
+    logged: sends::Logged,
 }
 
 /// How many of a thousand, and between which bounds that is, by the 95 % interval.
@@ -214,10 +219,16 @@ impl Counts {
         })
     }
 
-    fn csv(&self) -> Result<Vec<u8>, Failure> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        self.lines().try_for_each(|line| writer.serialize(line))?;
-        writer.into_inner().map_err(|e| Failure::new(e.to_string()))
+    fn write_csv(&self, output: &mut output::Output) -> Result<(), Failure> {
+        let (mut writer, mut formulas) = (csv::Writer::from_writer(Vec::new()), 0);
+        for line in self.lines() {
+            formulas += u64::from(line.group.as_deref().is_some_and(output::is_formula));
+            writer.serialize(line)?;
+        }
+        let text = writer.into_inner().map_err(|e| Failure::new(e.to_string()))?;
+        output.write(&text)?;
+        output::warn_of_formulas(formulas, "name");
+        Ok(())
     }
 
     fn print(&self, output: &mut output::Output) -> Result<(), Failure> {

@@ -10,20 +10,21 @@ pub(super) fn page(counts: &Counts, store: &dyn Store, upto: u64) -> Result<Docu
     let mut page = Document::new("Who left, and who came back", made);
     let is_sent_known = counts.tallies.iter().any(|tally| tally.total.sent > 0);
     page.paragraph(
-        "What changed something is counted, as of when it was recorded; repeats are not. An opt-out or a \
-         pause that was taken back is counted as such, and as an undo. Who left several lists at once is \
-         counted for each. Days and weeks are those of UTC.",
+        "What changed something is counted, and reasons that were given, as of when it was recorded; repeats \
+         are not. An opt-out or a pause that was taken back is counted as such, and as an undo. Who left \
+         several lists at once is counted for each. Days and weeks are those of UTC.",
     );
     if is_sent_known {
         page.paragraph(
             "A rate is so many to a thousand messages that the send logs state for the same group and \
              period. Beside it is its 95 % interval (Wilson's score): of intervals made in this way, 95 of \
-             100 hold the rate around which chance varied. The page states counts and intervals, and \
+             100 hold the rate around which chance varied. Where the logs state no message, or fewer than \
+             there were opt-outs, there is no rate. The page states counts and intervals, and \
              concludes nothing from them.",
         );
     }
-    if let Some((first, last)) = counts.sent_between {
-        page.paragraph(format!("The send logs hold messages from {first} to {last}."));
+    if let Some(told) = counts.logged.told() {
+        page.paragraph(format!("{}.", capital(&told)));
     }
     for tally in &counts.tallies {
         page.facts(facts(&tally.total, in_words(&tally.span)));
@@ -85,7 +86,6 @@ fn thing(by: By) -> &'static str {
 
 fn section(page: &mut Document, counts: &Counts, by: By, rows: &[TallyRow], period: &str) {
     let measure = Measure::of(by, rows);
-    let title = format!("{} by {}{}{period}", measure.what(), thing(by), measure.how());
     let shown = table::Columns::of(rows, &counts.tallies);
     let column = |(name, is_number): (&str, bool)| match is_number {
         true => Column::number(capital(name)),
@@ -94,6 +94,7 @@ fn section(page: &mut Document, counts: &Counts, by: By, rows: &[TallyRow], peri
     let columns = shown.head(thing(by)).into_iter().map(column).collect();
     let mut table = Table::new(format!("Numbers by {}{period}", thing(by)), columns);
     rows.iter().flat_map(|row| shown.cells(row)).for_each(|cells| table.row(cells));
+    let title = format!("{} by {}{}{period}", measure.what(), thing(by), measure.how());
     let about = format!("A bar for each {}. The numbers are in the table that follows.", thing(by));
     if !by.is_dated() {
         let legend = match counts.tallies.len() {
@@ -109,13 +110,13 @@ fn section(page: &mut Document, counts: &Counts, by: By, rows: &[TallyRow], peri
         return page.rows(&Rows { title, about, legend, groups }, table);
     }
     let bar = |row: &TallyRow| {
-        let counted = row.periods.iter().flatten().next().copied().unwrap_or_default();
-        (name(&row.group), measure.bar(counted).unwrap_or(Bar::from(0)))
+        let counted = row.periods.iter().flatten().next();
+        (name(&row.group), counted.and_then(|counted| measure.bar(*counted)))
     };
-    page.columns(
-        &Columns { title, about, bars: rows.iter().map(bar).collect(), limits: Vec::new() },
-        table,
-    );
+    let bars: Vec<_> = rows.iter().map(bar).collect();
+    let is_known = bars.iter().all(|(_, bar)| bar.is_some());
+    let shade = if is_known { "" } else { "; shaded where no rate is known" };
+    page.columns(&Columns { title: title + shade, about, bars, limits: Vec::new() }, table);
 }
 
 /// What a plot shows.

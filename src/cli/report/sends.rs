@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::super::send_log::{BadRows, Said, SendLog, Sent};
-use super::super::{Context, Failure, output};
+use super::super::send_log::{BadRows, Said, SendLog, Sent, SentBetween};
+use super::super::{Context, Failure, html, output};
 use crate::ledger::{Span, Store, Tally, Time};
 use crate::link::ListId;
 
 const SEND_LOGS: &str = "Send logs";
 
-/// So many unknown lists are named.
-const MOST_TOLD: usize = 5;
+/// A message is not taken for one of the future for less: there would be a row for each day until then.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Send logs, and how they are to be read.
 #[derive(Debug, Args)]
@@ -41,8 +42,7 @@ pub(super) struct Sends {
 pub(super) struct Logged {
     /// All messages, also those of other times.
     pub(super) messages: u64,
-    /// When the first and the last were sent.
-    pub(super) span: Option<(Time, Time)>,
+    pub(super) sent: SentBetween,
 }
 
 /// As many messages of a list and a campaign, on one day.
@@ -58,11 +58,13 @@ impl Sends {
     pub(super) fn count(
         self,
         tallies: &mut [Tally],
+        now: Time,
         context: &Context,
         store: &dyn Store,
     ) -> Result<Logged, Failure> {
         let spans: Vec<_> = tallies.iter().map(|tally| tally.span).collect();
-        let said = Said { campaign_column: self.campaign_column, ..self.said };
+        let latest = Some(now.plus(CLOCKS_DIFFER));
+        let said = Said { campaign_column: self.campaign_column, latest, ..self.said };
         let (mut bad_rows, mut logged) = (BadRows::to(self.bad), Logged::default());
         for file in &self.files {
             let log = SendLog::open(file, &said)?;
@@ -77,13 +79,9 @@ impl Sends {
                 Ok(())
             };
             let read = log.read(&mut bad_rows, |sent| Ok(together(sent, &spans)), add)?;
-            logged.add(read.messages(), read.span);
-            for (list, noted) in read.unknown_lists(context, store)?.iter().take(MOST_TOLD) {
-                output::warn(&format!(
-                    "{name}: {} messages are to the list {list}, which no event and no configuration names",
-                    noted.rows
-                ));
-            }
+            logged.messages += read.messages();
+            logged.sent.add(read.sent);
+            read.unknown_lists(&name, context, store)?;
         }
         bad_rows.finish()?;
         if !self.files.is_empty() {
@@ -94,21 +92,16 @@ impl Sends {
 }
 
 impl Logged {
-    fn add(&mut self, messages: u64, span: Option<(Time, Time)>) {
-        self.messages += messages;
-        self.span = match (self.span, span) {
-            (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
-            (own, new) => own.or(new),
-        };
+    /// In words; `None` where there are none.
+    pub(super) fn told(&self) -> Option<String> {
+        let (messages, sent) = (html::count(self.messages), self.sent.told());
+        (self.messages > 0).then(|| format!("the send logs hold {messages} messages{sent}"))
     }
 
     /// Says of what time the logs are, so that rates are not taken for those of another one.
     fn tell(&self, tallies: &[Tally]) {
-        match self.span {
-            Some((first, last)) => output::note(&format!(
-                "the send logs hold {} messages, sent from {first} to {last}",
-                self.messages
-            )),
+        match self.told() {
+            Some(told) => output::note(&told),
             None => output::warn("the send logs hold no messages"),
         }
         if self.messages > 0 && tallies.iter().all(|tally| tally.total.sent == 0) {

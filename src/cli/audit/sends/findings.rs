@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::limits::{DAY_MILLIS, Limit};
+use super::limits::Limit;
 use super::views::Violation;
 
 /// The sums over all violations.
@@ -69,7 +69,7 @@ impl Findings {
             *count += u64::from(limit.is_past(violation.suppressed_since, violation.sent_at));
         }
         let after = violation.after;
-        *self.days.entry(violation.sent_at.as_millis() / DAY_MILLIS).or_default() += 1;
+        *self.days.entry(violation.sent_at.day_number()).or_default() += 1;
         let is_longer = |(end, _): &(u64, &str)| Duration::from_secs(*end) < after;
         self.delays[DELAYS.partition_point(is_longer)] += 1;
         if self.listed.len() < MOST_LISTED {

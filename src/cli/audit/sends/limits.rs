@@ -6,7 +6,6 @@ use crate::ledger::Time;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-pub(super) const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
 /// A time within which an opt-out has to be acted on. Days are those of UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +33,8 @@ impl Limit {
 
     /// Whether a message came later than it allows.
     pub(super) fn is_past(self, since: Time, sent: Time) -> bool {
-        let day = since.as_millis() / DAY_MILLIS;
-        let ends_with = |days: i64| sent.as_millis() / DAY_MILLIS > day + days;
+        let day = since.day_number();
+        let ends_with = |days: i64| sent.day_number() > day + days;
         match self {
             Self::Hours => sent.since(since) > 48 * HOUR,
             Self::Days => ends_with(2),

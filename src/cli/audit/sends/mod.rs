@@ -129,7 +129,7 @@ impl<'s> Audit<'s> {
     ) -> Result<(), Failure> {
         let Self { hindsight, bad_rows, findings, before_history, has_several, .. } = self;
         let name = log.name();
-        let tally = log.read(
+        let read = log.read(
             bad_rows,
             |sent| judge(hindsight, &name, sent),
             |judged| {
@@ -148,8 +148,8 @@ impl<'s> Audit<'s> {
                 Ok(())
             },
         )?;
-        let file = FileView::of(&name, &tally, tally.unknown_lists(context, store)?);
-        file.warn();
+        let file = FileView::of(&name, &read, read.unknown_lists(&name, context, store)?);
+        file.tell_order();
         self.files.push(file);
         Ok(())
     }

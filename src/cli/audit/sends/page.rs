@@ -1,7 +1,7 @@
 //! The page that one can hand over.
 
 use super::findings::{DELAYS, Findings};
-use super::limits::{DAY_MILLIS, Limit, shown};
+use super::limits::{Limit, shown};
 use super::views::Summary;
 use crate::cli::html::{self, Bar, Column, Columns, Document, Made, Table, count};
 use crate::cli::output::or_dash;
@@ -59,11 +59,8 @@ fn facts(summary: &Summary) -> Vec<(String, String)> {
     let mut facts = Vec::new();
     let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
     for file in &summary.files {
-        let span = match (file.first_sent_at, file.last_sent_at) {
-            (Some(first), Some(last)) => format!(", sent from {first} to {last}"),
-            _ => String::new(),
-        };
-        fact("send log", format!("{}: {} messages{span}", file.file, count(file.messages)));
+        let (messages, sent) = (count(file.messages), file.sent.told());
+        fact("send log", format!("{}: {messages} messages{sent}", file.file));
     }
     fact("rows", count(summary.rows));
     fact("rows left out", count(summary.bad));
@@ -82,12 +79,8 @@ fn facts(summary: &Summary) -> Vec<(String, String)> {
 }
 
 fn add_days(page: &mut Document, findings: &Findings) {
-    let bars = spans(findings);
-    let name = match bars.first().map_or(0, |(name, _)| name.len()) {
-        4 => "year",
-        7 => "month",
-        _ => "day",
-    };
+    let (unit, bars) = spans(findings);
+    let name = unit.name();
     let mut table = Table::new(
         format!("Messages by {name}"),
         vec![Column::text(name), Column::number("messages")],
@@ -98,33 +91,70 @@ fn add_days(page: &mut Document, findings: &Findings) {
     let columns = Columns {
         title: format!("Messages to suppressed recipients, by the {name} of sending (UTC)"),
         about: format!("A bar for each {name}; the numbers are in the table below."),
-        bars: bars.into_iter().map(|(name, messages)| (name, Bar::from(messages))).collect(),
+        bars: bars.into_iter().map(bar).collect(),
         limits: Vec::new(),
     };
     page.columns(&columns, table);
 }
 
-/// Days from the first to the last, also those without a message; months or years where there are too many.
-fn spans(findings: &Findings) -> Vec<(String, u64)> {
-    let (first, last) = match (findings.days.first_key_value(), findings.days.last_key_value()) {
-        (Some((first, _)), Some((last, _))) => (*first, *last),
-        _ => return Vec::new(),
-    };
-    let letters = match last - first {
-        ..MOST_BARS => "2026-01-31".len(),
-        days if days < MOST_BARS * 30 => "2026-01".len(),
-        _ => "2026".len(),
-    };
-    let mut spans: Vec<(String, u64)> = Vec::new();
-    for day in first..=last {
-        let Some(time) = Time::from_millis(day * DAY_MILLIS) else { break };
-        let (name, messages) = (time.day(), findings.days.get(&day).copied().unwrap_or(0));
-        match spans.last_mut().filter(|(own, _)| *own == name[..letters]) {
-            Some((_, own)) => *own += messages,
-            None => spans.push((name[..letters].to_owned(), messages)),
+fn bar((name, messages): (String, u64)) -> (String, Option<Bar>) {
+    (name, Some(messages.into()))
+}
+
+/// What a bar stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Day,
+    Month,
+    Year,
+}
+
+impl Unit {
+    /// The smallest of which there are not too many.
+    fn of(days: i64) -> Self {
+        match days {
+            ..MOST_BARS => Self::Day,
+            days if days < MOST_BARS * 30 => Self::Month,
+            _ => Self::Year,
         }
     }
-    spans
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
+    /// That of a time.
+    fn at(self, time: Time) -> String {
+        let letters = match self {
+            Self::Day => "2026-01-31",
+            Self::Month => "2026-01",
+            Self::Year => "2026",
+        };
+        time.day()[..letters.len()].to_owned()
+    }
+}
+
+/// Days from the first to the last, also those without a message; months or years where there are too many.
+fn spans(findings: &Findings) -> (Unit, Vec<(String, u64)>) {
+    let (first, last) = match (findings.days.first_key_value(), findings.days.last_key_value()) {
+        (Some((first, _)), Some((last, _))) => (*first, *last),
+        _ => return (Unit::Day, Vec::new()),
+    };
+    let unit = Unit::of(last - first);
+    let mut spans: Vec<(String, u64)> = Vec::new();
+    for day in first..=last {
+        let Some(time) = Time::from_day_number(day) else { break };
+        let (name, messages) = (unit.at(time), findings.days.get(&day).copied().unwrap_or(0));
+        match spans.last_mut().filter(|(own, _)| *own == name) {
+            Some((_, own)) => *own += messages,
+            None => spans.push((name, messages)),
+        }
+    }
+    (unit, spans)
 }
 
 fn add_delays(page: &mut Document, findings: &Findings) {
@@ -146,7 +176,7 @@ fn add_delays(page: &mut Document, findings: &Findings) {
             title: "Messages by their delay after the opt-out".to_owned(),
             about: "A bar for each range of delays, of unequal lengths; the numbers are in the table below."
                 .to_owned(),
-            bars: delays.into_iter().map(|(name, messages)| (name, Bar::from(messages))).collect(),
+            bars: delays.into_iter().map(bar).collect(),
             limits: limits.collect(),
         },
         table,
@@ -259,24 +289,25 @@ fn add_method(page: &mut Document) {
 mod tests {
     use super::*;
 
-    fn with_days(days: &[(i64, u64)]) -> Vec<(String, u64)> {
+    fn with_days(days: &[(i64, u64)]) -> (Unit, Vec<(String, u64)>) {
         spans(&Findings { days: days.iter().copied().collect(), ..Findings::default() })
     }
 
     #[test]
     fn days_without_messages_are_shown_and_many_are_months() {
-        assert_eq!(with_days(&[]), []);
-        let few = with_days(&[(0, 2), (2, 1)]);
+        assert_eq!(with_days(&[]), (Unit::Day, Vec::new()));
+        let (unit, few) = with_days(&[(0, 2), (2, 1)]);
+        assert_eq!(unit, Unit::Day);
         assert_eq!(
             few,
             [("1970-01-01", 2), ("1970-01-02", 0), ("1970-01-03", 1)]
                 .map(|(day, n)| (day.to_owned(), n))
         );
-        let months = with_days(&[(30, 2), (31, 1), (1000, 4)]);
-        assert_eq!(months.len(), 33);
+        let (unit, months) = with_days(&[(30, 2), (31, 1), (1000, 4)]);
+        assert_eq!((unit, months.len()), (Unit::Month, 33));
         assert_eq!((&*months[0].0, months[0].1, &*months[1].0), ("1970-01", 2, "1970-02"));
-        let years = with_days(&[(0, 1), (30_000, 1)]);
-        assert_eq!((years.len(), &*years[82].0), (83, "2052"));
+        let (unit, years) = with_days(&[(0, 1), (30_000, 1)]);
+        assert_eq!((unit, years.len(), &*years[82].0), (Unit::Year, 83, "2052"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::findings::Slowest;
 use super::limits::{Limit, shown};
 use crate::cli::output;
-use crate::cli::send_log::{Kinds, Noted, Sent, Tally};
+use crate::cli::send_log::{Kinds, LogSummary, Sent, SentBetween, UnknownList};
 use crate::ledger::{PastAnswer, Reason, Time};
 use crate::link::{ListId, Scope};
 
@@ -53,17 +53,9 @@ pub(super) struct FileView {
     pub messages: u64,
     pub out_of_order: u64,
     pub first_out_of_order_line: Option<u64>,
-    pub first_sent_at: Option<Time>,
-    pub last_sent_at: Option<Time>,
+    #[serde(flatten)]
+    pub sent: SentBetween,
     pub unknown_lists: Vec<UnknownList>,
-}
-
-/// A list that no event and no configuration names.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct UnknownList {
-    pub list: String,
-    pub messages: u64,
-    pub first_line: u64,
 }
 
 #[derive(Serialize)]
@@ -164,46 +156,27 @@ fn aligned(
 }
 
 impl FileView {
-    pub(super) fn of(name: &str, tally: &Tally, unknown: Vec<(ListId, Noted)>) -> Self {
-        let unknown = unknown.into_iter().map(|(list, noted)| UnknownList {
-            list: list.to_string(),
-            messages: noted.rows,
-            first_line: noted.first_line,
-        });
-        let disorder = &tally.out_of_order;
+    pub(super) fn of(name: &str, log: &LogSummary, unknown_lists: Vec<UnknownList>) -> Self {
+        let disorder = &log.out_of_order;
         Self {
             file: name.to_owned(),
-            rows: tally.rows,
-            bad: tally.bad,
-            messages: tally.messages(),
+            rows: log.rows,
+            bad: log.bad,
+            messages: log.messages(),
             out_of_order: disorder.rows,
             first_out_of_order_line: (disorder.rows > 0).then_some(disorder.first_line),
-            first_sent_at: tally.span.map(|(first, _)| first),
-            last_sent_at: tally.span.map(|(_, last)| last),
-            unknown_lists: unknown.collect(),
+            sent: log.sent,
+            unknown_lists,
         }
     }
 
-    /// Says what is unusual.
-    pub(super) fn warn(&self) {
-        /// So many lists are told.
-        const TOLD: usize = 20;
-        let file = &self.file;
-        for UnknownList { list, messages, first_line } in self.unknown_lists.iter().take(TOLD) {
-            output::warn(&format!(
-                "{file}: no event and no configuration names the list {list} (messages: {messages}, the first \
-                 in line {first_line}): unless nobody ever left it, look how it is spelt"
-            ));
-        }
-        match self.unknown_lists.len().saturating_sub(TOLD) {
-            0 => {}
-            more => output::warn(&format!("{file}: {more} more lists are unknown: see --json")),
-        }
+    /// Says when messages are not in order.
+    pub(super) fn tell_order(&self) {
         if let Some(line) = self.first_out_of_order_line {
             output::note(&format!(
-                "{file}: messages that are not in the order of their times: {}, the first in line {line}; they \
+                "{}: messages that are not in the order of their times: {}, the first in line {line}; they \
                  count as the others",
-                self.out_of_order
+                self.file, self.out_of_order
             ));
         }
     }
@@ -223,11 +196,8 @@ impl Summary {
             lines.push(String::new());
         }
         for file in &self.files {
-            let span = match (file.first_sent_at, file.last_sent_at) {
-                (Some(first), Some(last)) => format!(", sent from {first} to {last}"),
-                _ => String::new(),
-            };
-            lines.push(format!("{}: {} messages{span}", output::clean(&file.file), file.messages));
+            let (name, sent) = (output::clean(&file.file), file.sent.told());
+            lines.push(format!("{name}: {} messages{sent}", file.messages));
         }
         lines.push(format!("{rows} rows: {messages} messages, {bad} rows left out"));
         lines.extend(self.bad_rows.told().map(|(reason, noted)| {
