@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::input::Input;
 use super::progress::Progress;
 use super::recipients::one_address;
-use super::table::{BadRow, Read, Rejects, Row, Rows, parse_time};
+use super::table::{BadRow, Read, Rejects, Row, Rows, in_words, parse_time};
 use super::{Context, Failure, lanes, output};
 use crate::ledger::{Canonical, Store, Time};
 use crate::link::{ListId, Scope};
@@ -275,7 +275,7 @@ impl LogColumns {
     fn of(names: &[Arc<str>], said: &Said) -> Result<Self, String> {
         let column = |named: &Option<String>, usual| find(names, named.as_deref(), usual);
         let missing = |what: &str, how: &str| {
-            format!("which column holds {what}? {}: {how}", in_words(names))
+            format!("which column holds {what}? {}: {how}", in_words("the columns are", names))
         };
         let list = match &said.list {
             Some(list) => ListFrom::Always(list.clone()),
@@ -348,16 +348,6 @@ fn list_in(text: &str) -> Result<ListId, String> {
     }
 }
 
-/// The columns, for a message. An address is not repeated in one: a file without a header, or of objects that
-/// are named by addresses, has them in the place of names.
-fn in_words(names: &[Arc<str>]) -> String {
-    let is_address = |name: &&Arc<str>| name.find('@').is_some_and(|place| place > 0);
-    match names.iter().find(is_address) {
-        Some(_) => "what should name the columns holds an @, as an address does".to_owned(),
-        None => format!("the columns are {}", names.join(", ")),
-    }
-}
-
 /// The column that was named, or one that is usually called so; `None` when there is none of the latter.
 fn find(
     names: &[Arc<str>],
@@ -370,7 +360,9 @@ fn find(
     let found = match named {
         Some(wanted) => {
             let same = names.iter().find(|name| name.eq_ignore_ascii_case(wanted));
-            Some(same.ok_or_else(|| format!("there is no column {wanted:?}: {}", in_words(names)))?)
+            Some(same.ok_or_else(|| {
+                format!("there is no column {wanted:?}: {}", in_words("the columns are", names))
+            })?)
         }
         None => usual.iter().find_map(|usual| names.iter().find(|name| plain(name) == *usual)),
     };

@@ -546,7 +546,7 @@ fn what_is_no_send_log_is_refused_with_its_place() {
     let object = json!({"alice@example.org": "a@x.org", "list": WEEKLY, "time": 1});
     for (name, log) in [("quoted.csv", quoted), ("objects.ndjson", format!("{object}\n"))] {
         for options in [&[][..], &["--column", "who"]] {
-            refuses(&place, name, &log, options, &["what should name the columns holds an @"]);
+            refuses(&place, name, &log, options, &["what should be a name holds an @"]);
             let said = audit(&place, &[&[name], options].concat()).said;
             assert!(!said.contains("alice"), "{said}");
         }

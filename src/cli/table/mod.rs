@@ -23,6 +23,15 @@ pub(super) use text::furthest;
 use text::{Found, MAX_ROW, Text};
 pub(super) use times::parse as parse_time;
 
+/// The names of fields, for a message. An address is not repeated in one: a file without a header, or of objects
+/// that are named by addresses, has them in the place of names.
+pub(super) fn in_words(what: &str, names: &[Arc<str>]) -> String {
+    match names.iter().any(|name| name.find('@').is_some_and(|place| place > 0)) {
+        true => "what should be a name holds an @, as an address does".to_owned(),
+        false => format!("{what} {}", names.join(", ")),
+    }
+}
+
 /// What an API's answer calls the array that holds its rows; the case does not matter.
 const PAGE_KEYS: &[&str] =
     &["Suppressions", "SuppressedDestinationSummaries", "items", "members", "unsubscribes"];
@@ -642,12 +651,12 @@ fn begins_page(text: &mut Text) -> Result<bool, Failure> {
         return Ok(is_page(start));
     }
     text.end()?;
-    let names: Vec<_> = members(text.rest()).map(|(name, _)| name).take(FIRST_ROWS).collect();
+    let names = members(text.rest()).map(|(name, _)| name.into()).take(FIRST_ROWS);
+    let names = in_words("it has:", &names.collect::<Vec<_>>());
     let (file, line) = (text.input().name(), text.line());
     Err(Failure::new(format!(
-        "{file}, line {line}: this object is no row, and has no array that is known to hold rows (it has: \
-         {}): take the rows out of it, as with jq .NAME",
-        names.join(", ")
+        "{file}, line {line}: this object is no row, and has no array that is known to hold rows ({names}): take \
+         the rows out of it, as with jq .NAME"
     )))
 }
 
