@@ -74,6 +74,22 @@ struct StandingView {
 }
 
 impl StandingView {
+    const HEAD: [&str; 7] = ["reason", "scope", "since", "recorded", "until", "event", "campaign"];
+
+    /// What the columns of [`StandingView::HEAD`] hold.
+    fn row(&self) -> Vec<String> {
+        let own = &self.suppression;
+        vec![
+            own.reason.to_string(),
+            own.scope.to_string(),
+            output::or_dash(own.since),
+            output::or_dash(self.recorded),
+            output::or_dash(own.until),
+            output::or_dash(own.event),
+            output::or_dash(own.campaign.as_ref()),
+        ]
+    }
+
     fn of(own: &Suppression, store: &dyn Store) -> Result<Self, Failure> {
         let recorded = store.event(own.event)?.map(|event| event.at);
         Ok(Self { suppression: SuppressionView::of(own, store)?, recorded })
@@ -189,24 +205,10 @@ fn print(context: &mut Context, view: &ShowView) -> Result<(), Failure> {
         Some(at) => out.line(format!("\nWhat stood at {at}:"))?,
         None => out.line("\nWhat stands:")?,
     }
-    let row = |StandingView { suppression: s, recorded }: &StandingView| {
-        vec![
-            s.reason.to_string(),
-            s.scope.to_string(),
-            output::or_dash(s.since),
-            output::or_dash(*recorded),
-            output::or_dash(s.until),
-            output::or_dash(s.event),
-            output::or_dash(s.campaign.as_ref()),
-        ]
-    };
-    let rows: Vec<_> = view.suppressions.iter().map(row).collect();
+    let rows: Vec<_> = view.suppressions.iter().map(StandingView::row).collect();
     match rows.is_empty() {
         true => out.line("nothing")?,
-        false => out.table(
-            &["reason", "scope", "since", "recorded", "until", "event", "campaign"],
-            &rows,
-        )?,
+        false => out.table(&StandingView::HEAD, &rows)?,
     }
     out.line("\nEvents, newest first:")?;
     out.table(history::HEAD, &view.events.iter().map(history::row).collect::<Vec<_>>())

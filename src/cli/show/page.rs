@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::ShowView;
+use super::{ShowView, StandingView};
 use crate::cli::Failure;
 use crate::cli::html::{Column, Document, Made, Table};
 use crate::cli::output::or_dash;
@@ -92,21 +92,9 @@ fn facts(view: &ShowView) -> Vec<(&'static str, String)> {
 }
 
 fn standing(view: &ShowView) -> Table {
-    let columns = ["reason", "scope", "since", "recorded", "until", "event", "campaign"];
-    let columns = columns.into_iter().map(Column::text).collect();
+    let columns = StandingView::HEAD.into_iter().map(Column::text).collect();
     let mut table = Table::new("What keeps mail from being sent", columns);
-    for own in &view.suppressions {
-        let s = &own.suppression;
-        table.row(vec![
-            s.reason.to_owned(),
-            s.scope.to_string(),
-            or_dash(s.since),
-            or_dash(own.recorded),
-            or_dash(s.until),
-            or_dash(s.event),
-            or_dash(s.campaign.as_ref()),
-        ]);
-    }
+    view.suppressions.iter().for_each(|own| table.row(own.row()));
     table
 }
 

@@ -67,7 +67,7 @@ pub struct PastAnswer {
     pub since_event: Option<u64>,
     /// When that happened by the source's own account, where that differs.
     pub occurred: Option<Time>,
-    /// A number below [`Hindsight::people`], of its own for each recipient.
+    /// A number of its own for each recipient, small enough for the place in a list.
     pub person: usize,
 }
 
@@ -104,11 +104,6 @@ impl Hindsight<'_> {
     /// The last event that is taken into account.
     pub fn last_event(&self) -> u64 {
         self.upto
-    }
-
-    /// More than there are recipients who were ever suppressed.
-    pub fn people(&self) -> usize {
-        self.marks.sorted.len()
     }
 
     /// Answers each question, in their order: `None` for what might be sent.
@@ -171,10 +166,7 @@ impl Hindsight<'_> {
         let mut steps = Vec::new();
         let events = events_about(transaction, newest, self.upto + 1, usize::MAX)?;
         for event in events.into_iter().rev() {
-            if row.follow(&event).is_none() {
-                let detail = format!("event {} says too little to be followed", event.number);
-                return Err(WorkError::Damaged(detail));
-            }
+            row.replay(&event)?;
             let Event { number, at, occurred, .. } = event;
             steps.push(Step { number, at, occurred, standing: row.standing.clone() });
         }

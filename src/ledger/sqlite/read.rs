@@ -245,10 +245,7 @@ pub(super) fn surveyed(
     }
     let mut then = RecipientRow::default();
     for event in events_about(transaction, row.last, upto + 1, usize::MAX)?.iter().rev() {
-        if then.follow(event).is_none() {
-            let detail = format!("event {} says too little to be followed", event.number);
-            return Err(WorkError::Damaged(detail));
-        }
+        then.replay(event)?;
     }
     Ok(Surveyed { address, standing: then.standing })
 }

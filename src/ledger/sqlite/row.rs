@@ -103,13 +103,14 @@ impl RecipientRow {
             let older = prior.filter(|&prior| self.last < Some(prior));
             next = older.map(|older| existing_event(connection, older)).transpose()?;
         }
-        for event in unfolded.iter().rev() {
-            if self.follow(event).is_none() {
-                let detail = format!("event {} says too little to be followed", event.number);
-                return Err(WorkError::Damaged(detail));
-            }
-        }
-        Ok(())
+        unfolded.iter().rev().try_for_each(|event| self.replay(event))
+    }
+
+    /// Folds in the next event of those that are kept, which say enough unless they are damaged.
+    pub(super) fn replay(&mut self, event: &Event) -> Result<(), WorkError> {
+        let number = event.number;
+        let damaged = || format!("event {number} says too little to be followed");
+        self.follow(event).map(|_| ()).ok_or_else(|| WorkError::Damaged(damaged()))
     }
 
     /// Whether the recipient was known and is forgotten.
