@@ -72,7 +72,7 @@ fn verify_finds_each_kind_of_change() {
         (
             "INSERT INTO recipient SELECT x'12', last, address, standing FROM recipient LIMIT 1;
              INSERT INTO recipient SELECT x'13000000000000000000000000000000', 1, NULL, standing
-             FROM recipient WHERE last = 4",
+             FROM recipient WHERE last = 4 LIMIT 1",
             "recipient 13000000000000000000000000000000",
         ),
         (
@@ -104,6 +104,7 @@ fn verify_finds_each_kind_of_change() {
             "CREATE TRIGGER sqliteX AFTER INSERT ON recipient BEGIN SELECT raise(ignore); END",
             "trigger sqliteX",
         ),
+        ("DROP TABLE tree", "damaged: no such table: tree"),
         ("ALTER TABLE repeats ADD COLUMN more INTEGER", "the schema is not ours: table repeats"),
         ("INSERT INTO repeats VALUES (zeroblob(16), 'x', 1)", "unknown recipients"),
     ];

@@ -119,10 +119,12 @@ impl Newer {
     }
 }
 
-/// What the history's `describe` events up to `upto` say.
+/// What the history's `describe` events up to `upto` say; what stands beside events that are not there says
+/// nothing.
 pub(super) fn essential(connection: &Connection, upto: u64) -> Result<Essential, WorkError> {
     let mut statement = connection.prepare_cached(
-        "SELECT list, at, essential FROM description WHERE event <= ?1 ORDER BY event",
+        "SELECT list, at, essential FROM description
+         WHERE event BETWEEN 1 AND min(?1, (SELECT coalesce(max(number), 0) FROM event)) ORDER BY event",
     )?;
     let mut rows = statement.query([row_number(upto)])?;
     let mut essential = Essential::default();

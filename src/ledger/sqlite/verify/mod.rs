@@ -1,13 +1,14 @@
 //! Checking the whole store: everything that can be recomputed is, and compared.
 //!
 //! The history is read in its order, once as such ([`history`]), and once more for each share of the
-//! recipients, whose events are then brought together and replayed ([`recipients`]): no table is read at
+//! recipients, whose events are then brought together ([`recipients`]) and replayed ([`case`]): no table is read at
 //! random, however many there are. Each core takes one of these tasks after another, and holds about a
 //! million events in memory at most. Reads are made in slices, so that none keeps the log from being truncated.
 //!
 //! What arrives meanwhile is left to the next check: only events up to the last one at the
 //! beginning count. What looks wrong since somebody changed it meanwhile is looked at again, at one moment.
 
+mod case;
 mod history;
 mod recipients;
 
