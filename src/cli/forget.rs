@@ -11,7 +11,8 @@ use crate::ledger::{ForgetRequest, Source, Store};
 ///
 /// What stands stays effective: the store keeps a keyed hash, so a forgotten recipient gets no
 /// mail. The files of the store are searched for the address afterwards; where it is still found,
-/// this exits 2 and names them. Backups made before hold it still.
+/// this exits 2 and names them. Backups made before hold it still. With retention.address_days in its
+/// configuration the service forgets by itself, after so many days without an event.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  optout forget alice@example.org")]
 pub(super) struct Forget {

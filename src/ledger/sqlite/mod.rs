@@ -57,7 +57,7 @@ const READERS_KEPT: usize = 4;
 /// behind it.
 const BACKGROUND_PATIENCE: Duration = Duration::from_millis(50);
 
-/// A [`Store`] in a data directory.
+/// A [`Store`](crate::ledger::Store) in a data directory.
 #[derive(Debug)]
 pub struct SqliteStore {
     dir: DataDir,
@@ -127,7 +127,7 @@ impl SqliteStore {
     pub const MAX_UNFOLDED: usize = 1_000_000;
 
     /// Appends only, and folds what follows into its place behind the answers: for a service,
-    /// which then calls [`Store::fold`] whenever there is nothing else to do. When as many as
+    /// which then calls [`fold`](crate::ledger::Store::fold) whenever there is nothing else to do. When as many as
     /// `max_unfolded` recipients wait for it, each transaction folds more than it adds.
     #[must_use]
     pub fn folding_behind(mut self, max_unfolded: usize) -> Self {
