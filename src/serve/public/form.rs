@@ -170,7 +170,7 @@ async fn multipart_fields(body: Bytes, boundary: String) -> Vec<(String, String)
     let mut fields = Vec::new();
     while let Ok(Some(field)) = form.next_field().await {
         let name = field.name().unwrap_or_default().to_owned();
-        // Our page is UTF-8, and what providers send is ASCII: decoding all charsets would be half a megabyte.
+        // Our page is UTF-8, and what providers send is ASCII: decoding all charsets would add 160 KB.
         let Ok(octets) = field.bytes().await else { break };
         fields.push((name, String::from_utf8_lossy(&octets).into_owned()));
     }
