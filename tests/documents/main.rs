@@ -100,6 +100,14 @@ impl Stage {
         Self { public: free_address(), api: free_address(), programs, directory }
     }
 
+    /// On which the program is installed.
+    fn with_optout() -> Self {
+        let stage = Self::new();
+        let program = stage.programs.join("optout");
+        symlink(env!("CARGO_BIN_EXE_optout"), program).expect("own directory");
+        stage
+    }
+
     fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -211,8 +219,7 @@ fn the_readmes_commands_do_what_it_says() {
     if !has_programs() {
         return;
     }
-    let stage = Stage::new();
-    symlink(env!("CARGO_BIN_EXE_optout"), stage.programs.join("optout")).expect("own directory");
+    let stage = Stage::with_optout();
     // The binary is built.
     let document = document("README.md").replace("cargo install --locked --path .", ":");
     let document = document.replace("/home/you", &stage.shown());
@@ -285,8 +292,7 @@ fn the_auditors_commands_do_what_auditing_says() {
     if !has_programs() {
         return;
     }
-    let stage = Stage::new();
-    symlink(env!("CARGO_BIN_EXE_optout"), stage.programs.join("optout")).expect("own directory");
+    let stage = Stage::with_optout();
     stage.play(&format!("{HISTORY}{}", document("deploy/auditing.md")));
 }
 

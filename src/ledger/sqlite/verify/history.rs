@@ -2,11 +2,11 @@
 //! of events beside them.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use rusqlite::Transaction;
 
-use super::{Extent, Found, SLICE};
+use super::{Extent, Found, SLICE, read_all};
 use crate::ledger::codes::Action;
 use crate::ledger::error::StoreError;
 use crate::ledger::essential::Essential;
@@ -57,20 +57,11 @@ impl History {
         store: &SqliteStore,
         read: &AtomicU64,
     ) -> Result<Found, StoreError> {
-        let done = self.read_all(store, read);
+        let done = read_all(store, read, |transaction| self.slice(transaction));
+        let done = done.and_then(|()| store.read(|transaction| self.beside(transaction)));
         self.found.root = self.frontier.map(|frontier| frontier.root());
         self.found.root_at_size = self.root_at_size;
         self.found.ending(done)
-    }
-
-    fn read_all(&mut self, store: &SqliteStore, read: &AtomicU64) -> Result<(), StoreError> {
-        loop {
-            let rows = store.read(|transaction| self.slice(transaction))?;
-            read.fetch_add(rows, Ordering::Relaxed);
-            if rows < SLICE {
-                return store.read(|transaction| self.beside(transaction));
-            }
-        }
     }
 
     /// Reads the next events; how many.

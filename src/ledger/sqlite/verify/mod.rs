@@ -143,6 +143,21 @@ pub(super) fn verify(
     summary(store, extent, found.into_iter().map(|(_, found)| found))
 }
 
+/// Reads the history to its end; `slice` reads its next events, and says how many it found.
+fn read_all(
+    store: &SqliteStore,
+    read: &AtomicU64,
+    mut slice: impl FnMut(&Transaction<'_>) -> Result<u64, WorkError>,
+) -> Result<(), StoreError> {
+    loop {
+        let events = store.read(&mut slice)?;
+        read.fetch_add(events, Ordering::Relaxed);
+        if events < SLICE {
+            return Ok(());
+        }
+    }
+}
+
 /// All that was found, with what can only be said of all together.
 fn summary(
     store: &SqliteStore,

@@ -2,12 +2,12 @@
 //! identifiers, so that each is met once and those who have only one of them are noticed.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use rusqlite::{CachedStatement, Connection, Transaction};
 
 use super::case::{Texts, Told, faults_of};
-use super::{Extent, Found, SLICE};
+use super::{Extent, Found, SLICE, read_all};
 use crate::ledger::error::StoreError;
 use crate::ledger::event::Event;
 use crate::ledger::hexadecimal;
@@ -74,23 +74,14 @@ impl Share {
         store: &SqliteStore,
         read: &AtomicU64,
     ) -> Result<Found, StoreError> {
-        let done = self.read_all(store, read).and_then(|()| self.compare_all(store));
+        let done = read_all(store, read, |transaction| self.gather(transaction));
+        let done = done.and_then(|()| self.compare_all(store));
         self.found.ending(done)
     }
 
-    fn read_all(&mut self, store: &SqliteStore, read: &AtomicU64) -> Result<(), StoreError> {
-        loop {
-            let rows = store.read(|transaction| self.gather(transaction))?;
-            read.fetch_add(rows, Ordering::Relaxed);
-            if rows < SLICE {
-                // A stable sort keeps each recipient's events in their order.
-                self.events.sort_by_key(|event| event.id);
-                return Ok(());
-            }
-        }
-    }
-
     fn compare_all(&mut self, store: &SqliteStore) -> Result<(), StoreError> {
+        // A stable sort keeps each recipient's events in their order.
+        self.events.sort_by_key(|event| event.id);
         // What is too short for an identifier comes first of all.
         let first = Some(self.prefixes.start).filter(|&prefix| prefix > 0);
         let mut next = Some(first.map_or_else(Vec::new, octets_of));
